@@ -1,7 +1,7 @@
 """From data to the first served decision: small programs as a user would write them, timed as a whole.
 
-Each prints as its last line a JSON object: ``decision`` of one query, and ``right``, the fraction of test
-items whose nearest neighbour in the gallery is of their class.
+Each reads what ``questions.py`` wrote and prints as its last line a JSON list: the label
+of each query, or null where it is unknown.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+from benchmarks.peers.questions import Truth, judge, write_clinc150, write_grocery
 from benchmarks.peers.registry import PEERS_PYTHON, ROOT
 from benchmarks.peers.results import Figures, Results, measure_rounds
 
@@ -33,21 +34,17 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 
 @dataclass(frozen=True)
 class Script:
-    """A program, and what must be importable in the peers' environment for it."""
+    """A program, and what writes its data and queries."""
 
     file: str
-    needs: tuple[str, ...] = ()
+    write: Callable[[Path, Path], Truth]
 
 
 SCRIPTS = {
-    "Grocery: Limen": Script("grocery_limen.sh"),
-    "Grocery: open-metric-learning + qdrant-client": Script(
-        "grocery_oml_qdrant.py", ("oml", "qdrant_client")
-    ),
-    "CLINC150: Limen": Script("clinc150_limen.sh"),
-    "CLINC150: sentence-transformers + chroma": Script(
-        "clinc150_chroma.py", ("sentence_transformers", "chromadb")
-    ),
+    "Grocery: Limen": Script("grocery_limen.sh", write_grocery),
+    "Grocery: open-metric-learning + qdrant-client": Script("grocery_oml_qdrant.py", write_grocery),
+    "CLINC150: Limen": Script("clinc150_limen.sh", write_clinc150),
+    "CLINC150: sentence-transformers + chroma": Script("clinc150_chroma.py", write_clinc150),
 }
 
 
@@ -75,6 +72,7 @@ def _run(script: Script) -> Figures:
             "LIMEN_CACHE": f"{folder}/cache",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
+        truth = script.write(datasets, Path(folder))
         start = perf_counter()
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -83,4 +81,4 @@ def _run(script: Script) -> Figures:
     if done.returncode:
         raise RuntimeError(f"{file.name} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
     last = json.loads(done.stdout.strip().splitlines()[-1])
-    return {"all": {"seconds": seconds, "lines": count_lines(file), "right": float(last["right"])}}
+    return {"all": {"seconds": seconds, "lines": count_lines(file), **judge(last, truth)}}

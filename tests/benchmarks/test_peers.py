@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,11 +22,20 @@ from benchmarks.peers.client_load import build_json_request, measure_calls, meas
 from benchmarks.peers.dataset import FILTERS, Dataset, K, write_dataset
 from benchmarks.peers.decision import THRESHOLD, decide
 from benchmarks.peers.jobs import JOBS
+from benchmarks.peers.questions import Truth, judge, write_clinc150, write_grocery
 from benchmarks.peers.registry import ENGINES, Entry, explain_absence
 from benchmarks.peers.report.figures import BARS, Bar, Spread, collect, compare, measure_bar
 from benchmarks.peers.report.guard import compute_ratios, find_losses, write_reference
 from benchmarks.peers.report.plot import draw_ratios
-from benchmarks.peers.report.table import BEGIN, END, write_bars, write_into, write_job, write_section
+from benchmarks.peers.report.table import (
+    BEGIN,
+    END,
+    write_bars,
+    write_into,
+    write_job,
+    write_scripts,
+    write_section,
+)
 from benchmarks.peers.results import Record, Results, measure_rounds
 from benchmarks.peers.scripts import FOLDER, SCRIPTS, count_lines
 
@@ -334,6 +344,38 @@ def test_scripts_are_there_and_their_lines_are_counted(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text('"""Says what."""\n\n# why\nimport os\n\nprint(os.name)\n')
     assert count_lines(script) == 2
+
+
+def test_answers_are_judged_by_known_and_unknown_queries() -> None:
+    truth = ["a", "a", "b", None, None]
+    assert judge(["a", None, "a", None, "b"], truth) == {"right": 1 / 3, "false": 0.5}
+    table = write_scripts(
+        [
+            {
+                "engine": "Grocery: Limen",
+                "figures": {"all": {"seconds": s, "lines": 9, "right": 0.5, "false": 0.25}},
+            }
+            for s in (2.0, 4.0)
+        ]
+    )
+    assert table.endswith("| Grocery: Limen | 3.00 s (2.00 to 4.00) | 9 | 0.500 | 0.250 |")
+
+
+@pytest.mark.parametrize("write", [write_grocery, write_clinc150])
+def test_queries_of_unknown_classes_have_no_class_in_the_training_data(
+    write: Callable[[Path, Path], Truth], datasets: Path, tmp_path: Path
+) -> None:
+    truth = write(datasets, tmp_path)
+    if write is write_grocery:
+        shown = {folder.name for folder in (tmp_path / "photos").iterdir()}
+        assert len(list((tmp_path / "queries").iterdir())) == len(truth)
+    else:
+        rows = [json.loads(line) for line in (tmp_path / "texts.jsonl").read_text().splitlines()]
+        shown = {row["label"] for row in rows}
+        assert len((tmp_path / "queries.jsonl").read_text().splitlines()) == len(truth)
+    known = {label for label in truth if label is not None}
+    assert known <= shown - {"oos"}
+    assert 0.2 < truth.count(None) / len(truth) < 0.6
 
 
 def test_the_small_form_is_small() -> None:

@@ -15,14 +15,21 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 
 DATA = os.environ["LIMEN_DATASETS"]
-parts = json.loads(Path(f"{DATA}/clinc150/data_full.json").read_text())
+
+
+def read(file):
+    return [json.loads(row) for row in Path(file).read_text().splitlines()]
+
+
+rows = read("texts.jsonl")
+train = [row for row in rows if row["label"] != "oos"]
 weights = load_file(f"{DATA}/encoders/wordllama_256.safetensors")["embedding.weight"].float()
 tokenizer = Tokenizer.from_file(f"{DATA}/encoders/wordllama_tokenizer.json")
 encoder = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=weights.numpy())])
 
 
 def embed(rows):
-    return encoder.encode([text for text, _ in rows], normalize_embeddings=True)
+    return encoder.encode([row["text"] for row in rows], normalize_embeddings=True)
 
 
 chroma = Path(sys.executable).parent / "chroma"
@@ -34,17 +41,16 @@ while True:
     except ValueError:
         time.sleep(0.1)
 try:
-    train = parts["train"]
     gallery = embed(train)
     collection = client.create_collection(
         "texts", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
     )
     for start in range(0, len(train), 5000):
-        rows = range(start, min(start + 5000, len(train)))
+        part = train[start : start + 5000]
         collection.add(
-            ids=[str(row) for row in rows],
-            embeddings=gallery[rows.start : rows.stop],
-            metadatas=[{"label": train[row][1]} for row in rows],
+            ids=[str(start + number) for number in range(len(part))],
+            embeddings=gallery[start : start + 5000],
+            metadatas=[{"label": row["label"]} for row in part],
         )
 
     def find(rows):
@@ -55,14 +61,9 @@ try:
         ]
 
     # the threshold that 1 % of the sentences out of scope reach
-    threshold = np.quantile([similarity for similarity, _ in find(parts["oos_train"])], 0.99)
-    tests = parts["test"][::45]
-    answers = [find([row])[0] for row in tests]
-    decisions = ["match" if similarity >= threshold else "unknown" for similarity, _ in answers]
-    right = [
-        decision == "match" and label == answer[1]
-        for decision, answer, (_, label) in zip(decisions, answers, tests)
-    ]
-    print(json.dumps({"decision": decisions[0], "right": sum(right) / len(right)}))
+    unknown = [row for row in rows if row["label"] == "oos"]
+    threshold = np.quantile([similarity for similarity, _ in find(unknown)], 0.99)
+    answers = [find([row])[0] for row in read("queries.jsonl")]
+    print(json.dumps([label if similarity >= threshold else None for similarity, label in answers]))
 finally:
     server.terminate()

@@ -112,15 +112,14 @@ def write_failures(failed: Mapping[str, Mapping[str, str]]) -> list[str]:
 
 def write_scripts(records: Sequence[Record]) -> str:
     """From data to the first served decision: a row a data set and stack."""
-    lines = ["| from data to the first served decision | wall time | lines of user code | right |"]
-    lines.append("| --- | --- | --- | --- |")
+    titles = ("wall time", "lines of user code", "known answered right", "unknown matched")
+    lines = [f"| from data to the first served decision | {' | '.join(titles)} |", "| --- " * 5 + "|"]
     for name in dict.fromkeys(record["engine"] for record in records):
         chosen = [record for record in records if record["engine"] == name]
         seconds = Spread.of([record["figures"]["all"]["seconds"] for record in chosen])
         figures = chosen[-1]["figures"]["all"]
-        lines.append(
-            f"| {name} | {format_spread(seconds, 's')} | {figures['lines']:.0f} | {figures['right']:.3f} |"
-        )
+        rates = " | ".join(f"{figures[rate]:.3f}" for rate in ("right", "false"))
+        lines.append(f"| {name} | {format_spread(seconds, 's')} | {figures['lines']:.0f} | {rates} |")
     return "\n".join(lines)
 
 

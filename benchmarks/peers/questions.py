@@ -1,0 +1,52 @@
+"""What the programs of ``first_decision`` get: training data, and queries whose truth stays here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+Truth = list[str | None]  # by query, in the order of its name or line; None: of a class that nobody was shown
+
+
+def write_grocery(datasets: Path, folder: Path) -> Truth:
+    """``photos/PRODUCT/*.jpg`` of the list train, ``queries/*.jpg`` of val; each fourth product unknown."""
+    with zipfile.ZipFile(datasets / "grocery_store" / "images_88px.zip") as archive:
+        archive.extractall(folder / "all")
+    products = sorted({file.parent.name for file in (folder / "all" / "val").rglob("*.jpg")})
+    unknown = set(products[3::4])
+    (folder / "queries").mkdir()
+    truth: Truth = []
+    for file in sorted((folder / "all" / "val").rglob("*.jpg")):
+        file.rename(folder / "queries" / f"{len(truth):03}.jpg")
+        truth.append(None if file.parent.name in unknown else file.parent.name)
+    for file in sorted((folder / "all" / "train").rglob("*.jpg")):
+        if file.parent.name not in unknown:
+            target = folder / "photos" / file.parent.name
+            target.mkdir(parents=True, exist_ok=True)
+            file.rename(target / file.name)
+    shutil.rmtree(folder / "all")
+    return truth
+
+
+def write_clinc150(datasets: Path, folder: Path) -> Truth:
+    """``texts.jsonl`` and ``queries.jsonl``: texts, and their labels in the former; "oos" is of no intent."""
+    parts = json.loads((datasets / "clinc150" / "data_full.json").read_text())
+    shown = [{"text": text, "label": label} for text, label in parts["train"] + parts["oos_train"]]
+    asked = parts["test"][::45] + parts["oos_test"][::10]
+    _write_lines(folder / "texts.jsonl", shown)
+    _write_lines(folder / "queries.jsonl", [{"text": text} for text, _ in asked])
+    return [None if label == "oos" else label for _, label in asked]
+
+
+def _write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def judge(answers: Truth, truth: Truth) -> dict[str, float]:
+    """Fractions of the queries of known classes answered right, and of unknown ones that were matched."""
+    known = [answer == label for answer, label in zip(answers, truth, strict=True) if label is not None]
+    matched = [answer is not None for answer, label in zip(answers, truth, strict=True) if label is None]
+    return {"right": sum(known) / len(known), "false": sum(matched) / len(matched)}
