@@ -24,6 +24,7 @@ BASELINE = 20
 MIN_FACES = 12  # of 16: leaves Greek, Cyrillic, Georgian and mathematics in
 MIN_PICTURES = 8  # a slanted face often draws a symbol upright again, and copies are left out
 MAX_DIFFERENCE = 0.2  # of the ink of two pictures that are still taken for one character
+ROWS = 128  # characters that are compared at a time
 FACES = (
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
     *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
@@ -112,18 +113,21 @@ def _select_distinct(drawn: dict[int, dict[str, Pixels]]) -> list[int]:
     the darker one; two characters, when at least half of the typefaces that have both draw them alike.
     """
     characters = list(drawn)
-    shared = np.zeros((len(characters), len(characters)), dtype=np.uint8)
-    alike = np.zeros_like(shared)
+    has = np.array(
+        [[face in drawn[character] for face in FACES] for character in characters], dtype=np.float32
+    )
+    alike = np.zeros((len(characters), len(characters)), dtype=np.uint8)
+    blank = np.full((SIDE, SIDE), 255, dtype=np.uint8)  # without ink, and so like nothing
     for face in FACES:
-        having = [row for row, character in enumerate(characters) if face in drawn[character]]
-        ink = np.stack([255.0 - drawn[characters[row]][face].ravel() for row in having]).astype(np.float32)
+        ink = 255 - np.stack([drawn[character].get(face, blank).ravel() for character in characters])
+        ink = ink[:, ink.any(axis=0)].astype(np.float32)
         amount = np.square(ink).sum(axis=1)
-        darker = np.maximum(amount[:, None], amount[None, :])
-        difference = amount[:, None] + amount[None, :] - 2 * ink @ ink.T
-        both = np.ix_(having, having)
-        shared[both] += 1
-        alike[both] += difference < MAX_DIFFERENCE * darker
-    one_character = 2 * alike >= np.maximum(shared, 1)
+        for first in range(0, len(characters), ROWS):  # with those before them alone
+            rows, before = slice(first, first + ROWS), slice(0, first + ROWS)
+            darker = np.maximum(amount[rows, None], amount[None, before])
+            difference = amount[rows, None] + amount[None, before] - 2 * (ink[rows] @ ink[before].T)
+            alike[rows, before] += difference < MAX_DIFFERENCE * darker
+    one_character = 2 * alike >= np.maximum(has @ has.T, 1)
     kept: list[int] = []
     for row in range(len(characters)):
         if not one_character[row, kept].any():
