@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from common.array_types import Bools, Int64s, Texts
+from common.array_types import Bools, Int64s, RowIndices, Texts
 from common.errors import InputError
 from training.data.items import ITEM, QUERY
-from training.data.tables import read_long_texts
+from training.data.tables import read_checked_texts
 
 LONGEST_NAME = 80  # characters of a class that is called by a text
 PAIRS, TRIPLETS = ("a", "b", "same"), ("anchor", "positive", "negative")
@@ -42,20 +43,21 @@ def group_pairs(table: pa.Table, path: Path) -> tuple[NDArray[np.object_], Texts
             which others say are the same; names the row.
     """
     if set(table.column_names) >= set(TRIPLETS):
-        anchor, positive, negative = (read_long_texts(table, name, path) for name in TRIPLETS)
+        texts, (anchor, positive, negative) = _number_texts(table, TRIPLETS, path)
         first, second = np.concatenate([anchor, anchor]), np.concatenate([positive, negative])
         same = np.repeat([True, False], len(anchor))
     else:
-        first, second = (read_long_texts(table, name, path) for name in PAIRS[:2])
+        texts, (first, second) = _number_texts(table, PAIRS[:2], path)
         same = _read_same(table, path)
-    names, (a, b) = _number_names(np.stack([first, second], axis=1))
+    order, (a, b) = _number_as_they_come(np.stack([first, second], axis=1))
+    names = texts[order]
     groups = _connect(a[same], b[same], len(names))
     contradicting = np.flatnonzero(~same & (groups[a] == groups[b]))
     if len(contradicting):
         pair = int(contradicting[0])
         raise InputError(
-            f"{path}: row {pair % table.num_rows} says that '{first[pair]}' and '{second[pair]}' differ, "
-            "other rows say that they are the same."
+            f"{path}: row {pair % table.num_rows} says that '{names[a[pair]]}' and '{names[b[pair]]}' "
+            "differ, other rows say that they are the same."
         )
     return names, groups.astype(np.str_)
 
@@ -82,8 +84,8 @@ def group_matches(table: pa.Table, path: Path) -> Matches:
     Raises:
         InputError: a value missing or empty; names the row.
     """
-    queries, query_rows = _number_names(read_long_texts(table, QUERY, path)[:, None])
-    items, item_rows = _number_names(read_long_texts(table, ITEM, path)[:, None])
+    queries, query_rows = _number_texts(table, (QUERY,), path)
+    items, item_rows = _number_texts(table, (ITEM,), path)
     n = len(queries)
     groups = _connect(query_rows[0], n + item_rows[0], n + len(items))
     _, first = np.unique(groups[n:], return_index=True)  # every group has an item: it was connected by one
@@ -104,13 +106,24 @@ def _name_class(text: str, taken: set[str]) -> str:
     return name
 
 
-def _number_names(names: NDArray[np.object_]) -> tuple[NDArray[np.object_], Int64s]:
-    """The distinct texts of [n, k] in the order they first come, and each one's number, int [k, n]."""
-    distinct, positions, codes = np.unique(names.ravel(), return_index=True, return_inverse=True)
-    order = np.argsort(positions)
+def _number_texts(table: pa.Table, names: Sequence[str], path: Path) -> tuple[NDArray[np.object_], Int64s]:
+    """The distinct texts of k columns, column after column, and each one's number, int [k, n].
+
+    Only distinct texts become Python objects: pairs name each of theirs many times.
+    """
+    columns = pa.chunked_array([read_checked_texts(table, name, path) for name in names])
+    encoded = columns.dictionary_encode().combine_chunks()
+    texts = np.array(encoded.dictionary.to_pylist(), dtype=object)
+    return texts, encoded.indices.to_numpy().astype(np.int64).reshape(len(names), -1)
+
+
+def _number_as_they_come(codes: Int64s) -> tuple[RowIndices, Int64s]:
+    """The codes of int [n, k] in the order they first come row by row, and each one's rank, int [k, n]."""
+    distinct, positions = np.unique(codes, return_index=True)
+    order = distinct[np.argsort(positions)]
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    return distinct[order], rank[codes].reshape(names.shape).T
+    return order, rank[codes].T
 
 
 def _connect(a: Int64s, b: Int64s, n: int) -> Int64s:
@@ -121,11 +134,11 @@ def _connect(a: Int64s, b: Int64s, n: int) -> Int64s:
 
 
 def _read_same(table: pa.Table, path: Path) -> Bools:
-    column = table.column("same")
-    values = np.array(pc.cast(column, pa.string()).to_pylist(), dtype=object)
-    known = {"1": True, "true": True, "0": False, "false": False}
-    same = [known.get(str(value).lower()) for value in values]
-    if None in same:
-        row = same.index(None)
-        raise InputError(f"{path}: row {row} of column 'same' is {values[row]!r}, expected 0 or 1.")
-    return np.array(same, dtype=bool)
+    written = pc.utf8_lower(pc.fill_null(pc.cast(table.column("same"), pa.string()), ""))
+    is_same = pc.is_in(written, pa.array(["1", "true"]))
+    is_known = pc.or_(is_same, pc.is_in(written, pa.array(["0", "false"])))
+    row = pc.index(is_known, False).as_py()
+    if row >= 0:
+        found = table.column("same").cast(pa.string())[row].as_py()
+        raise InputError(f"{path}: row {row} of column 'same' is {found!r}, expected 0 or 1.")
+    return is_same.to_numpy(zero_copy_only=False)

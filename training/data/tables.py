@@ -36,9 +36,14 @@ def read_labels(table: pa.Table, name: str, path: Path, is_needed: bool = True) 
 
 def read_long_texts(table: pa.Table, name: str, path: Path) -> NDArray[np.object_]:
     """A column as text objects [n], each taking the room of its own length; see ``read_text_column``."""
+    return np.array(read_checked_texts(table, name, path).to_pylist(), dtype=object)
+
+
+def read_checked_texts(table: pa.Table, name: str, path: Path) -> Any:
+    """A column as large_string [n]; see ``read_text_column``."""
     texts = _read_texts(table, name, path)
     check_texts(texts, f"column '{name}'", str(path))
-    return np.array(texts.to_pylist(), dtype=object)
+    return texts
 
 
 def read_numeric_columns(

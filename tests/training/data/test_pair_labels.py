@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -112,3 +113,16 @@ def test_pairs_of_images_and_texts_are_read(drawings: Path, tmp_path: Path) -> N
     (tmp_path / "texts.csv").write_text("anchor,positive,negative\nhello,  ,bye\n")
     with pytest.raises(InputError, match="row 0 of column 'positive' is empty"):
         load_data(DataConfig(kind="text", path=str(tmp_path / "texts.csv")))
+
+
+def test_a_text_that_many_pairs_name_is_held_once() -> None:
+    long = [letter * 2_000 for letter in "abcdefgh"]
+    rows = 20_000
+    table = pa.table({"a": long * (rows // 8), "b": long[::-1] * (rows // 8), "same": [1] * rows})
+    tracemalloc.start()
+    names, labels = group_pairs(table, Path("p.csv"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(names) == 8
+    assert len(set(labels.tolist())) == 4
+    assert peak < 2_000 * rows / 2, "80 MB where each pair's texts are held"
