@@ -256,21 +256,24 @@ def _fit_logistic_regression(design: Float64s, targets: Float64s, weights: Float
     centre[-1], spread[-1] = 0.0, 1.0
     scaled = (design - centre) / spread
 
-    def compute_loss(coefficients: Float64s) -> float:
-        log_odds = coefficients @ scaled
+    def compute_loss(log_odds: Float64s) -> float:
         return float(weights @ (np.logaddexp(0, log_odds) - targets * log_odds))
 
     coefficients = np.zeros(len(design))
-    current = compute_loss(coefficients)
+    log_odds = coefficients @ scaled
+    current = compute_loss(log_odds)
     for _ in range(100):
-        p = 0.5 * (1 + np.tanh(0.5 * (coefficients @ scaled)))
+        p = 0.5 * (1 + np.tanh(0.5 * log_odds))
         gradient = scaled @ (weights * (p - targets))
         curvature = (scaled * (weights * p * (1 - p))) @ scaled.T + 1e-12 * np.eye(len(design))
         step = np.linalg.solve(curvature, gradient)
-        while compute_loss(coefficients - step) > current and float(np.abs(step).max()) > 1e-12:
+        while True:
+            log_odds = (coefficients - step) @ scaled
+            loss = compute_loss(log_odds)
+            if not (loss > current and float(np.abs(step).max()) > 1e-12):
+                break
             step /= 2
-        coefficients = coefficients - step
-        current = compute_loss(coefficients)
+        coefficients, current = coefficients - step, loss
         if float(np.abs(step).max()) < 1e-9:
             break
     unscaled = coefficients / spread[:, 0]
