@@ -48,5 +48,6 @@ class _Lines(Generic[T]):
                 rate = done / (now - started)
                 of = f" of {self.total}" if self.total else ""
                 left = f", {(self.total - done) / rate:.0f} s left" if self.total and rate else ""
-                say(f"{self.name}: {done}{of}, {rate:.1f}/s{left}{self.note}")
+                speed = f"{rate:.1f}/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s each"
+                say(f"{self.name}: {done}{of}, {speed}{left}{self.note}")
             yield step

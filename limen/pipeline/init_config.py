@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,9 +20,10 @@ from api_schemas.yaml_config import format_yaml, parse_yaml, validate_mapping
 from common.console import say
 from common.errors import InputError, LimenError
 from encoder.encoder import Encoder
+from encoder.wrapping.presets import PRESETS
 from encoder.wrapping.sentence_transformers import is_sentence_transformer
 from limen.pipeline.embed_data import DATA_KINDS
-from limen.pipeline.stage_encoder import HUBS, stage_encoder
+from limen.pipeline.stage_encoder import HUBS, TABLE_SUFFIX, stage_encoder
 from training.data.items import Items, read_roles
 from training.data.kinds import open_kind
 from training.data.row_store import iterate_rows
@@ -169,7 +171,7 @@ def init_config(recipe: str, data: Sequence[str], out: Path | None = None, encod
             raise InputError(f"--encoder: {recipe} train both towers from nothing: leave it out.")
         read_roles(items, "role", ", ".join(data))
     else:
-        encoder = encoder or _find_encoder(chosen, seen)
+        encoder = encoder or _find_encoder(chosen, paths, seen)
     name = out.stem
     if encoder is None or is_wrapped:
         if encoder is not None:
@@ -208,21 +210,24 @@ def _describe_data(items: Items, recipe: Recipe) -> Seen:
     return Seen([*said, *recipe.remarks], side)
 
 
-def _find_encoder(recipe: Recipe, seen: Seen) -> str | None:
-    """The one network in the working directory, if it is an encoder of such data."""
+def _find_encoder(recipe: Recipe, paths: str | list[str], seen: Seen) -> str | None:
+    """The one network in the working directory that is an encoder of such data."""
     folder = Path()
+    candidates = sorted(folder.glob("*.onnx"))
     if recipe.kind == "text":
-        found = sorted(path.parent for path in folder.glob("*/modules.json"))
-    else:
-        found = sorted(folder.glob("*.onnx"))
-    if len(found) != 1:
-        return None
-    try:
-        _write_wrapping("any", "any", recipe, seen, str(found[0]))
-    except LimenError as error:
-        say(f"{found[0]} is left aside: {error}")
-        return None
-    return str(found[0])
+        folders = (path.parent for path in folder.glob("*/modules.json"))
+        candidates = sorted([*folders, *candidates, *folder.glob(f"*{TABLE_SUFFIX}")])
+    fitting = []
+    for path in candidates:
+        try:
+            _write_wrapping("any", paths, recipe, seen, str(path))
+        except LimenError as error:
+            say(f"{path} is left aside: {error}")
+        else:
+            fitting.append(str(path))
+    if len(fitting) > 1:
+        say(f"{', '.join(fitting)} are all encoders of such data: choose one with --encoder.")
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _write_wrapping(name: str, paths: str | list[str], recipe: Recipe, seen: Seen, encoder: str) -> str:
@@ -235,9 +240,8 @@ def _write_wrapping(name: str, paths: str | list[str], recipe: Recipe, seen: See
     if given is not None:
         lines += _comment(
             [
-                "preprocessing: what the network was trained with, by preset (imagenet, dinov2, clip,",
-                "siglip, insightface, unit, pixels; sentence, static; voice_ge2e, log_mel) or key by key:",
-                "docs/bring-an-encoder.md",
+                "preprocessing: what the network was trained with, key by key or by preset",
+                f"({_list_presets(given['preset'])}): docs/bring-an-encoder.md",
             ]
         )
     lines += [*_entry({"encoder": keys}), "", *_entry({"data": {"path": paths, "broken": "fail"}})]
@@ -247,7 +251,7 @@ def _write_wrapping(name: str, paths: str | list[str], recipe: Recipe, seen: See
         *_entry({"calibration": {"unknown_share": 0.5, "false_match_cost": 5.0}}),
         "",
         "# A head trained on it gains more, in seconds once it is wrapped:",
-        f"#   limen init {_name_recipe(recipe)} DATA --encoder bundles/{name}",
+        f"#   {_name_command(recipe, paths)} --encoder bundles/{name}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -267,7 +271,7 @@ def _choose_preprocessing(recipe: Recipe, seen: Seen, encoder: str) -> dict[str,
                 f"{path.parent} holds {len(tokenizers)} files *tokenizer.json: put the encoder's own, "
                 "tokenizer.json, beside it."
             )
-        preset = "static" if path.suffix == ".safetensors" else recipe.preset
+        preset = "static" if path.suffix == TABLE_SUFFIX else recipe.preset
         return {"preset": preset, "tokenizer": str(tokenizers[0])}
     keys: dict[str, Any] = {"preset": recipe.preset}
     if seen.side is not None and seen.side < SMALL_SIDE:
@@ -282,8 +286,8 @@ def _write_training(name: str, paths: str | list[str], recipe: Recipe, seen: See
     lines = [
         *_comment(seen.sentences),
         "# No encoder is at hand: one is trained from nothing. A pretrained one is nearly always better:",
-        f"#   limen init {_name_recipe(recipe)} DATA --encoder network.onnx (or a folder, hf:NAME,",
-        "#   timm:NAME)",
+        f"#   {_name_command(recipe, paths)} --encoder network.onnx",
+        "# (or a folder, hf:NAME, timm:NAME)",
         *_entry({"name": name}),
         "",
         *_entry({"data": {"kind": recipe.kind, "path": paths, **recipe.data}}),
@@ -353,8 +357,15 @@ def _write_whitened(backbone: str, dim: int, shrinkage: float) -> list[str]:
     ]
 
 
-def _name_recipe(recipe: Recipe) -> str:
-    return next(name for name, entry in RECIPES.items() if entry is recipe)
+def _list_presets(preset: str) -> str:
+    """The presets of the same kind of inputs."""
+    return ", ".join(name for name, keys in PRESETS.items() if keys["kind"] == PRESETS[preset]["kind"])
+
+
+def _name_command(recipe: Recipe, paths: str | list[str]) -> str:
+    """What was typed, but for the encoder."""
+    name = next(name for name, entry in RECIPES.items() if entry is recipe)
+    return shlex.join(["limen", "init", name, *([paths] if isinstance(paths, str) else paths)])
 
 
 def _comment(sentences: Sequence[str]) -> list[str]:

@@ -19,8 +19,8 @@ def test_lines_tell_rate_rest_and_note(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "build: 1 of 5, 0.1/s, 48 s left, loss 0.5",
-        "build: 3 of 5, 0.1/s, 16 s left, loss 0.5",
+        "build: 1 of 5, 12.0 s each, 48 s left, loss 0.5",
+        "build: 3 of 5, 8.0 s each, 16 s left, loss 0.5",
     ]
 
 

@@ -13,6 +13,7 @@ from api_schemas.data_config import DataConfig
 from common.label_spelling import describe_spellings, describe_unknown_labels
 from common.progress import Say, Track, silent
 from embeddings.embedding_set import EmbeddingSet, concatenate
+from encoder.inputs.preprocessing import Preprocessing
 from evaluation.calibration.planning.split_plan import plan_split
 from evaluation.metrics.data_faults import BURSTS, find_contradictions
 from evaluation.pairs.copies import measure_burst_share
@@ -42,14 +43,22 @@ class _Occurrence:
     item_id: str
 
 
-def check_data(data: DataConfig, track: Track = silent, say: Say = lambda _: None) -> list[Finding]:
+def check_data(
+    data: DataConfig,
+    track: Track = silent,
+    say: Say = lambda _: None,
+    preprocessing: Preprocessing | None = None,
+) -> list[Finding]:
     """Read a data set as training would and describe it.
+
+    Args:
+        preprocessing: of the network that is trained further; fitted to the training items unless given.
 
     Raises:
         InputError: what training would refuse, in the same words.
     """
     kind = open_kind(data)
-    splits = load_data(data, track, say)
+    splits = load_data(data, track, say, preprocessing=preprocessing)
     rule = splits.preprocessing
     findings = [Finding(f"{splits.describe_sizes()}. Input: {rule.kind}, {rule.describe_shape()}.")]
     findings += [Finding(reason, warns=True) for reason in list_unmeasurable(splits, data)]

@@ -48,8 +48,10 @@ def check(
     """
     with needs("limen data check", "train"):
         from training.data.check_data import check_data
+        from training.loop.start_from import open_start, read_given_preprocessing
     config = _read_config(source, set_)
-    findings = check_data(config.data, track, say)
+    start = None if config.start_from is None else open_start(config.start_from)
+    findings = check_data(config.data, track, say, read_given_preprocessing(config, start))
     for finding in findings:
         typer.echo(f"{'WARNING ' if finding.warns else ''}{finding.sentence}")
     return int(any(finding.warns for finding in findings))

@@ -71,7 +71,7 @@ def test_without_an_encoder_a_training_is_written(limen: Limen, here: Path) -> N
     outcome = limen("init", "photos", "photos", "--out", "train.yaml")
     assert outcome.code == 0, outcome.err
     assert Config.load(here / "train.yaml").data.path == "photos"
-    assert "limen init photos DATA --encoder network.onnx" in (here / "train.yaml").read_text()
+    assert "limen init photos photos --encoder network.onnx" in (here / "train.yaml").read_text()
     assert "limen data check train.yaml, then limen train train.yaml" in outcome.err
 
 
@@ -90,6 +90,8 @@ def test_a_bundle_that_was_wrapped_gets_a_head(limen: Limen, here: Path) -> None
     assert (config.model.backbone, config.model.train) == ("onnx:bundle", "head")
     assert (config.model.head_start, config.model.embedding_dim) == ("whitened", 4)
     assert config.model.head_shrinkage == 1.0
+    checked = limen("data", "check", "photos-head.yaml", *PARTS)
+    assert "Input: image, 3 x 16 x 16." in checked.out, "as the bundle's network takes them"
     trained = limen("train", "photos-head.yaml", "--set", "schedule.epochs=1", "--out", "run", *PARTS)
     assert trained.code == 0, trained.err
     other = limen("init", "text", "texts.jsonl", "--encoder", "bundle", "--out", "b.yaml")
@@ -135,13 +137,29 @@ def test_texts_with_a_folder_or_a_token_table(limen: Limen, here: Path) -> None:
     refused = limen("init", "text", "texts.jsonl", "--encoder", "table.safetensors", "--out", "b.yaml")
     assert (refused.code, "holds 0 files *tokenizer.json" in refused.err) == (2, True)
     write_tokenizer(here / "tokenizer.json")
-    outcome = limen("init", "text", "texts.jsonl", "--encoder", "table.safetensors", "--out", "b.yaml")
+    outcome = limen("init", "text", "texts.jsonl", "--out", "b.yaml")  # the only network there
     assert outcome.code == 0, outcome.err
     assert build_config("b.yaml").encoder.preprocessing == {"preset": "static", "tokenizer": "tokenizer.json"}
+    text = (here / "b.yaml").read_text()
+    assert "(sentence, static): docs/bring-an-encoder.md" in text, "no presets of images"
+    assert "limen init text texts.jsonl --encoder bundles/b" in text
     made = limen("wrap", "b.yaml", "--out", "bundle")
     assert made.code == 0, made.err
     assert limen("init", "text", "texts.jsonl", "--encoder", "bundle", "--out", "c.yaml").code == 0
     assert Config.load(here / "c.yaml").model.head_shrinkage == 10, "means of words are whitened little"
+
+
+def test_of_several_networks_the_one_that_fits_is_taken(limen: Limen, here: Path) -> None:
+    write_image_network(here / "network.onnx")
+    write_image_network(here / "grey.onnx", ("n", 1, 4, 4))
+    outcome = limen("init", "photos", "photos", "--out", "a.yaml")
+    assert outcome.code == 0, outcome.err
+    assert build_config("a.yaml").encoder.path == "network.onnx"
+    shutil.copy(here / "network.onnx", here / "other.onnx")
+    outcome = limen("init", "photos", "photos", "--out", "b.yaml")
+    assert outcome.code == 0, outcome.err
+    assert "network.onnx, other.onnx are all encoders of such data: choose one with --encoder." in outcome.err
+    assert Config.load(here / "b.yaml").data.path == "photos"
 
 
 @pytest.mark.parametrize(
