@@ -15,6 +15,9 @@ A gallery class is known by the sum of its unit rows and their number. With q th
 Their weighted sum is the log-odds that the query belongs to the class, at prior 0.5. A form is the list of
 features it weighs; the weights are fitted (``evaluation/calibration/fit_class_evidence.py``). The answer is
 the class with the highest score.
+
+A query that is a copy of an item (``best`` as ``are_copies`` has it) is of that item's class, however loose
+the class is: its score is at least the parameter ``copy``, above which no threshold is calibrated.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ from decision.scorers import (
     iterate_neighbours,
     stretch_near_pole,
 )
+from embeddings.similarity import are_copies
 
 FIXED_POINT = 2.0**40  # units of a sum: rows of length one, so that 2^23 items of a class fit
 SHRINKAGE = 3.0  # pairs of usual tightness that a class's own is averaged with
@@ -392,7 +396,14 @@ class EvidenceScorer(Scorer):
         total: Float64s = self.intercept
         for name in self.features:
             total = total + self.weigh(name, features[name])
-        return np.asarray(total, dtype=np.float32)
+        return np.asarray(self.raise_copies(total, features["best"]), dtype=np.float32)
+
+    def raise_copies(self, total: Float64s, best: Float64s) -> Float64s:
+        """The log-odds, at least ``least_of_copies`` where the query is a copy of the nearest item."""
+        if self.least_of_copies is None:
+            return total
+        is_copy = are_copies(best)
+        return np.where(is_copy, np.maximum(total, self.least_of_copies), total) if is_copy.any() else total
 
     def weigh(self, name: str, values: Float64s) -> Float64s:
         """What a feature of these values adds to the log-odds."""
@@ -401,6 +412,11 @@ class EvidenceScorer(Scorer):
         return self._weights[name] * values
 
     # -- parameters ------------------------------------------------------------------------------------
+    @cached_property
+    def least_of_copies(self) -> float | None:
+        """The least score of a query with the class of an item that it is a copy of; None in older points."""
+        return self._get("copy") if "copy" in self.score.parameters else None
+
     @cached_property
     def intercept(self) -> Float64s:
         return np.asarray(self._get("intercept"), dtype=np.float64)

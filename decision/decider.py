@@ -63,7 +63,8 @@ class MatchDecision(NamedTuple):
     when no item was left to compare with. ``margin`` is its score less the best of another label. Where a
     class is scored as a whole, ``id`` and ``similarity`` are those of its nearest item. ``candidates`` are
     the best classes, the first of which decides. ``probability`` is that of this answer being right: of the
-    label where it is a match, of the query being unknown where it is not.
+    label where it is a match, of the query being unknown where it is not. ``reason`` is "copy" where it is a
+    match because the query is the item ``id`` itself, which says nothing of how well others are recognised.
     """
 
     decision: Literal["match", "unknown"]
@@ -78,6 +79,7 @@ class MatchDecision(NamedTuple):
     beyond_proof: bool
     candidates: tuple[MatchCandidate, ...] = ()
     explanation: MatchExplanation | None = None
+    reason: Literal["copy"] | None = None
 
 
 class VerifyDecision(NamedTuple):

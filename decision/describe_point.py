@@ -25,10 +25,12 @@ class ShownRates(NamedTuple):
 
 
 def get_shown_rates(point: OperatingPoint) -> ShownRates:
-    """The rates to show: of the proof where it has a bound of its own, else of the fit.
+    """The rates to show: both of the proof where it has a bound of its own, else both of the fit.
 
-    What is shown as the most of a proven point is the bound that meets its target, the fit's: the proof's own
-    is wide where its classes are few, and stands in the point.
+    Over folds a proof is of other thresholds, chosen on fewer classes: its FNIR beside the FPIR of the
+    point's own would be that of no threshold, and the fit's known queries have chosen nothing. What is shown
+    as the most of a proven point is the bound that meets its target, the fit's: the proof's own is wide where
+    its classes are few, and stands in the point.
     """
     false, missed = ("fpir", "fnir") if get_endpoint(point.target) == "match" else ("far", "frr")
     proof = point.proof
@@ -41,7 +43,7 @@ def get_shown_rates(point: OperatingPoint) -> ShownRates:
         value, bound = unknown.fpir, unknown.fpir_upper
     if point.status == "proven":
         bound = getattr(point.fit, f"{false}_upper")
-    sources: list[Evidence] = [point.fit] if proof is None else [proof, point.fit]
+    sources: list[Evidence] = [bounded, point.fit]
     known = [rate for source in sources if (rate := getattr(source, missed)) is not None]
     at_most = None if bound is None or value is None else max(bound, value)
     return ShownRates(value, at_most, known[0] if known else None)

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from common.array_types import Float32s, UnitVectors
+from common.array_types import Bools, Float32s, UnitVectors
+
+COPY = 0.999999  # similarity from which on two vectors are one, computed or stored once more with 16 bits
+
+
+def are_copies(similarities: ArrayLike) -> Bools:
+    """True where two vectors are one, but for the rounding of what computed or stored them."""
+    return np.asarray(np.asarray(similarities) >= COPY)
 
 
 def compute_pair_similarities(a: UnitVectors, b: UnitVectors) -> Float32s:

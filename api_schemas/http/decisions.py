@@ -262,6 +262,12 @@ class MatchResult(Schema):
     )
     threshold: Finite
     margin: Finite | None = Field(description="Score minus the best score of another label.")
+    reason: Literal["copy"] | None = Field(
+        default=None,
+        exclude_if=lambda reason: reason is None,
+        description="`copy`: the query is an item of the gallery, `id`, and of its class whatever that looks "
+        "like. How well others are recognised, new queries tell.",
+    )
     operating_point: str
     beyond_proof: bool = Field(
         description="True once the gallery has over 1.1 times the items that the point is proven for, and "

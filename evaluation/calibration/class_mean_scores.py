@@ -1,7 +1,8 @@
 """The 1:N rule ``mean_of_class``: a query's score with a class is its mean score with the class's items.
 
-A query's own item is left out of the mean of its own class. Match rates, their tails and their bounds are
-those of trials of a query and a class, as for the nearest item (``nearest_scores.py``).
+A query's own item is left out of the mean of its own class; the class of a copy of it scores as that copy
+alone. Match rates, their tails and their bounds are those of trials of a query and a class, as for the
+nearest item (``nearest_scores.py``).
 
 The tail is extrapolated over a short way only. Classes differ in how long their mean vector is, so the tail
 of means is a mixture and heavier than an exponential: extrapolated from 80 times a match rate it came to 0.87
@@ -16,6 +17,7 @@ import numpy as np
 
 from common.array_types import Float32s
 from common.progress import Track, silent
+from embeddings.similarity import are_copies
 from evaluation.calibration.trials import (
     SearchRule,
     TailCoordinate,
@@ -38,16 +40,20 @@ def iterate_class_means(pairs: Pairs, track: Track = silent) -> Iterator[tuple[s
     present = np.flatnonzero(pairs.b.sizes)
     strips = [slice(first, min(first + ROWS, len(pairs.a))) for first in range(0, len(pairs.a), ROWS)]
     for rows in track(strips, "class means", len(strips)):
-        scores = pairs.score_block(rows, all_columns).scores
+        block = pairs.score_block(rows, all_columns)
+        scores = block.scores
         sums = np.zeros((len(scores), len(pairs.classes)))
         sums[:, present] = np.add.reduceat(scores, pairs.b.starts[present], axis=1, dtype=np.float64)
         counts = np.broadcast_to(pairs.b.sizes, sums.shape).copy()
-        query, item = np.nonzero(pairs.mask_left_out(rows))
+        left_out = pairs.mask_left_out(rows)
+        query, item = np.nonzero(left_out)
         at = query, pairs.b.codes[item]
         np.subtract.at(sums, at, scores[query, item].astype(np.float64))
         np.subtract.at(counts, at, 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             means = np.where(counts > 0, sums / counts, -np.inf)
+        query, item = np.nonzero(are_copies(block.similarities) & ~left_out)
+        np.maximum.at(means, (query, pairs.b.codes[item]), scores[query, item])
         yield rows, means.astype(np.float32)
 
 

@@ -35,7 +35,7 @@ from evaluation.calibration.match_rate_tail import (
 from evaluation.calibration.nearest_scores import NEAREST
 from evaluation.calibration.pair_thresholds import MIN_CLASSES, CalibrationSet, find_last_true
 from evaluation.calibration.sets.tracks import combine_vectors
-from evaluation.calibration.trials import RankedScores, SearchRule, Trials
+from evaluation.calibration.trials import Coordinate, RankedScores, SearchRule, Trials
 
 SEARCH_RULES: dict[Aggregate, SearchRule] = {
     "nearest": NEAREST,
@@ -100,7 +100,7 @@ def find_fpir_threshold(data: CalibrationSet, plan: GalleryPlan) -> tuple[float,
             f"{STEEPEST:g} times that rate, found {found}; give more classes or items, a smaller gallery, or "
             "a higher target."
         )
-    candidates = build_candidates(unknown.scores, trials.coordinate.is_of_similarities)
+    candidates = build_candidates(unknown.scores, trials.coordinate)
     candidates = candidates[candidates > np.float32(tail.start)]
 
     def misses_target(position: int) -> bool:
@@ -128,15 +128,17 @@ def collect_unknown(trials: Trials, rule: SearchRule, rate: float) -> RankedScor
     return trials.collect_top(SPARE * max(start, enough))
 
 
-def build_candidates(scores: Float64s, similarities: bool) -> Float32s:
+def build_candidates(scores: Float64s, coordinate: Coordinate) -> Float32s:
     """float32, ascending: thresholds to try, the observed scores and others between and beyond them.
 
-    Closer and closer to 1 for similarities, else evenly over the tail and three times its length beyond.
+    Closer and closer to 1 for similarities, else evenly over the tail and three times its length beyond, up
+    to the least score of copies.
     """
     low, high = float(scores[-1]), float(scores[0])
     between = (
         1 - (1 - low) * np.geomspace(1, 1e-6, 2000)
-        if similarities
+        if coordinate.is_of_similarities
         else np.linspace(low, high + 3 * (high - low), 4000)
     )
-    return np.unique(np.concatenate([scores, between]).astype(np.float32))
+    every = np.concatenate([scores, between])
+    return np.unique(np.minimum(every, coordinate.highest).astype(np.float32))

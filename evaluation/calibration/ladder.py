@@ -7,7 +7,7 @@ of a query, at a stated share of unknown queries and a stated cost of a false ma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from api_schemas.operating_point import (
     AggregateChoice,
@@ -15,6 +15,7 @@ from api_schemas.operating_point import (
     ScoreChoice,
     Status,
     Target,
+    TargetKind,
 )
 from api_schemas.tradeoff import Tradeoff
 from common.errors import CalibrationRefused, InputError
@@ -116,15 +117,20 @@ def calibrate_ladder(
     points: list[Calibration] = []
     reasons: list[str] = []
     refused: CalibrationRefused | None = None
+    stricter: dict[tuple[TargetKind, StatusChoice], Calibration] = {}
     for target in track(wanted, "operating points", len(wanted)):
         calibrator = calibrators[get_endpoint(target)]
         rung = calibrator.complete(target)
         for status in STATUSES:
+            below = stricter.get((target.kind, status))
             try:
-                points.append(calibrator.calibrate(rung, status))
+                found = keep_order(calibrator.calibrate(rung, status), below)
             except CalibrationRefused as refusal:
                 reasons.append(f"{target.kind} {100 * (target.value or 0):g} %, {status}: {refusal}")
                 refused = refusal
+                continue
+            points.append(found)
+            stricter[target.kind, status] = found
     if not points:
         assert refused is not None
         raise refused
@@ -133,6 +139,21 @@ def calibrate_ladder(
     reasons += list_unusable(made)
     tradeoffs = measure_tradeoffs(calibrators, made, confidence, track)
     return Ladder(points, active, costs.describe(), reasons, tradeoffs)
+
+
+def keep_order(made: Calibration, stricter: Calibration | None) -> Calibration:
+    """A rung, or the stricter one before it under its name where that has the lower threshold.
+
+    What holds a strict target holds a looser one: with few classes the tails of two rungs start at different
+    scores, and the looser one may come out as the stricter.
+    """
+    if stricter is None or (point := stricter.point).threshold >= made.point.threshold:
+        return made
+    is_looser = (made.point.target.value or 0.0) > (point.target.value or 0.0)
+    if not is_looser:
+        return made
+    held = point.with_changes(name=made.point.name, target=made.point.target)
+    return replace(stricter, point=held)
 
 
 def prepare_calibrators(

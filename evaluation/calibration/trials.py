@@ -33,6 +33,11 @@ class Coordinate(Protocol):
         """Whether scores are similarities, at most 1."""
         ...
 
+    @property
+    def highest(self) -> float:
+        """The score above which no threshold lies: the least of copies, which are never refused."""
+        ...
+
     def __call__(self, scores: Float64s) -> Float64s: ...
 
 
@@ -121,6 +126,14 @@ class Trials:
             codes=self.codes[rows],
             of_unknown=None if self.of_unknown is None else self.of_unknown[rows],
         )
+
+    def leave_copies_out(self) -> Trials:
+        """Without queries that are copies of an item: scores far above all others say nothing of these.
+
+        All of them where nothing else is left, and where copies have no score of their own.
+        """
+        is_copy = np.maximum(self.own, self.best_other) >= self.coordinate.highest
+        return self.select_queries(~is_copy) if is_copy.any() and not is_copy.all() else self
 
     def select_classes(self, kept: Bools) -> Trials:
         """The trials among some classes, bool [classes]; queries of other classes are left out."""
@@ -250,6 +263,7 @@ class SearchRule:
 
 def sample_labelled_trials(pairs: Pairs, trials: Trials, seed: int) -> LabelledScores:
     """Every score with the own class and a random part of those with others, with the ground truth."""
+    trials = trials.leave_copies_out()
     rng = np.random.default_rng([seed, LABELLED_STREAM])
     drawn = min(1.0, LABELLED / max(1, trials.other.size))
     rows, columns = np.nonzero(np.isfinite(trials.other) & (rng.random(trials.other.shape) < drawn))
@@ -298,6 +312,10 @@ class TailCoordinate:
     def is_of_similarities(self) -> bool:
         return (self.low, self.high) == (0.0, 1.0) and self.straight > STRAIGHT
 
+    @property
+    def highest(self) -> float:
+        return np.inf
+
     def __call__(self, scores: Float64s) -> Float64s:
         """float, the shape of ``scores``, ascending with them."""
         similar = np.maximum((scores - self.low) / (self.high - self.low), 0.0)
@@ -310,6 +328,7 @@ class PlainCoordinate:
     """The score itself, for log-odds, whose tail is exponential as they are."""
 
     is_of_similarities = False
+    highest = np.inf
 
     def __call__(self, scores: Float64s) -> Float64s:
         return scores

@@ -126,6 +126,10 @@ class EvidenceOfClass(MatchRule):
             name: (float(np.mean(features[name])), float(np.mean(scorer.weigh(name, features[name]))))
             for name in scorer.features
         }
+        plain = scorer.intercept + sum(scorer.weigh(name, features[name]) for name in scorer.features)
+        raised = float(np.mean(scorer.raise_copies(plain, features["best"]) - plain))
+        if raised:
+            parts["copy"] = (float(np.mean(features["best"])), raised)
         return parts | {"intercept": (0.0, float(scorer.intercept))}
 
     @property

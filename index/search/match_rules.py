@@ -8,6 +8,7 @@ import numpy as np
 
 from api_schemas.operating_point import Aggregate
 from common.array_types import Float32s, Float64s, UnitVectors
+from embeddings.similarity import are_copies
 from index.search.evidence_of_class import EvidenceOfClass
 from index.search.gallery_view import SearchHit, sort_by_score
 from index.search.match_rule import MatchRule, Members, find_best_of_classes
@@ -42,7 +43,8 @@ class NearestItem(MatchRule):
 class MeanOfClass(MatchRule):
     """A class scores as the mean of all its items, exact over every live item that the condition holds for.
 
-    A class none of whose items is among the k nearest is no candidate.
+    With a query that is a copy of an item its class scores as that item alone, however loose the class is. A
+    class none of whose items is among the k nearest is no candidate.
     """
 
     reads_whole_classes = True
@@ -54,18 +56,31 @@ class MeanOfClass(MatchRule):
     def score_together(
         self, vectors: UnitVectors, labels: list[str], members: Members, excluded: str | None
     ) -> Float32s:
-        """The mean over the vectors of the mean over the items."""
-        scores = self._score_members(vectors, members).mean(axis=0, dtype=np.float64)
-        sums = np.bincount(members.classes, scores, minlength=len(labels))
-        return np.asarray(sums / np.bincount(members.classes, minlength=len(labels)), dtype=np.float32)
+        """The mean over the vectors of the mean over the items, or of the copy's score."""
+        scores = self._score_members(vectors, members)
+        counts = np.bincount(members.classes, minlength=len(labels))
+        sums = np.bincount(members.classes, scores.mean(axis=0, dtype=np.float64), minlength=len(labels))
+        vector, item = np.nonzero(are_copies(members.similarities))
+        if not len(item):
+            return np.asarray(sums / counts, dtype=np.float32)
+        means = (
+            np.stack([np.bincount(members.classes, row, minlength=len(labels)) for row in scores]) / counts
+        )
+        np.maximum.at(means, (vector, members.classes[item]), scores[vector, item])
+        return np.asarray(means.mean(axis=0), dtype=np.float32)
 
     def list_parts(
         self, vectors: UnitVectors, label: str, members: Members, excluded: str | None
     ) -> dict[str, tuple[float, float]]:
-        """The means of the addends over all items and vectors."""
+        """The means of the addends over all items and vectors; ``copy`` is what a copy adds."""
         parts = self._list_contributions(vectors, members)
         near = members.similarities.mean(dtype=np.float64)
-        return _name_parts(parts, "mean", float(near), lambda values: float(values.mean()))
+        named = _name_parts(parts, "mean", float(near), lambda values: float(values.mean()))
+        if are_copies(members.similarities).any():
+            score = float(self.score_together(vectors, [label], members, excluded)[0])
+            best = members.similarities.max(axis=1).mean(dtype=np.float64)
+            named["copy"] = float(best), score - sum(added for _, added in named.values())
+        return named
 
 
 def _name_parts(

@@ -138,4 +138,6 @@ def write_decision(
         why = written.pop("explanation")
         if why is not None:
             written["explanation"] = why._asdict() | {"parts": [part._asdict() for part in why.parts]}
+        if decision.reason is None:
+            del written["reason"]
     return written

@@ -15,13 +15,13 @@ from api_schemas.operating_point import OperatingPoint
 from common.array_types import Float64s, UnitVectors
 from decision.decider import MatchDecision, VerifyDecision
 from embeddings.embedding_set import normalise_queries
+from embeddings.similarity import are_copies
 from service.monitoring.documents import MOST_KEYS, OTHERS, Document
 from service.monitoring.score_bins import BINS, get_bin_finder
 
 WINDOW = 512  # latest queries that are compared with the calibration
 MATCHED = 256  # latest queries that were matched, whose vectors are compared
 OF_REQUEST = 64  # of one request, so that a large batch does not displace all others
-COPY = 0.999999  # similarity of an item of the gallery that is asked for by its own vector: no query
 EVERY = 16  # once a window is full, one request in 16 is sampled until the window was looked at
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 ROUTES = frozenset({"/v1/match", "/v1/verify", "/v1/search", "/v1/embeddings", "/v1/items"})
@@ -60,7 +60,7 @@ class PairWindow:
             self._point, self.unseen = point, 0
             self._scores.clear()
         step = -(-len(decisions) // OF_REQUEST) or 1
-        scores = [one.score for one in decisions[::step] if one.similarity <= COPY]
+        scores = [one.score for one in decisions[::step] if not are_copies(one.similarity)]
         self._scores.extend(scores)
         self.unseen += len(scores)
 
@@ -194,7 +194,7 @@ class Recorder:
         rows = range(n) if n <= OF_REQUEST else range(0, n, -(-n // OF_REQUEST))
         for row in rows:
             decision = decisions[row]
-            if decision.score is None or (decision.similarity or 0.0) > COPY:
+            if decision.score is None or are_copies(decision.similarity or 0.0):
                 continue
             self._sampled += 1
             self._outcomes.append((decision.score, decision.decision == "unknown"))

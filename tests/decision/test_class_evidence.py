@@ -200,3 +200,21 @@ def test_trial_densities_are_those_of_the_cohort_without_the_class() -> None:
         many.compute_trial_densities(QUERIES, query, of_trials),
         many.compute_densities(QUERIES[query], of_trials),
     )
+
+
+def test_a_copy_of_an_item_is_of_its_class_however_loose_that_is() -> None:
+    plain, raised = build("similarity"), build("similarity", copy=9.0)
+    far = -CLASSES[1][:1]  # as unlike the class as can be, but for the item it is said to be a copy of
+    prepared = plain.prepare(build_models(plain))
+    only, klass = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64)
+    for best, is_copy in ((0.99999, False), (0.9999995, True), (1.0, True)):
+        nearest = np.array([best], dtype=np.float32)
+        before, after = (s.score_trials(far, only, nearest, prepared, klass) for s in (plain, raised))
+        assert before < 0
+        assert after == (9.0 if is_copy else before)
+    higher = build("similarity", copy=-50.0)
+    best = np.ones(1, dtype=np.float32)
+    np.testing.assert_array_equal(
+        higher.score_trials(far, only, best, prepared, klass),
+        plain.score_trials(far, only, best, prepared, klass),
+    )

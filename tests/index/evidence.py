@@ -33,6 +33,7 @@ PARAMETERS = {
     "intercept": -0.5,
     "usual_tightness": 0.6,
     "neighbours": 5.0,
+    "copy": 12.0,
 }
 
 

@@ -42,6 +42,7 @@ def fit_answer_probability(trials: Trials, seed: int = 0) -> AnswerProbability |
 
     Answers take part with their scores alone, so that the fit serves every threshold on the same score.
     """
+    trials = trials.leave_copies_out()
     if trials.n_classes < LEAST_CLASSES or trials.is_known.sum() < LEAST_CLASSES:
         return None
     sizes = np.unique(np.round(np.geomspace(1, trials.n_classes - 1, SIZES)).astype(int)).tolist()

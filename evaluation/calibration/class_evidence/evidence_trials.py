@@ -101,7 +101,7 @@ def score_evidence_trials(pairs: Pairs, track: Track = silent, vectors: int = 1)
     own = np.full(len(codes), -np.inf, dtype=np.float32)
     own[known] = other[known, codes[known]]
     other[known, codes[known]] = -np.inf
-    return Trials(other, own, codes, len(pairs.b), PowerCoordinate.fit(other))
+    return Trials(other, own, codes, len(pairs.b), PowerCoordinate.fit(other, scorer.least_of_copies))
 
 
 @dataclass(frozen=True)
@@ -115,19 +115,22 @@ class PowerCoordinate:
     is_of_similarities: ClassVar[bool] = False
     centre: float
     power: float
+    highest: float = np.inf
 
     @classmethod
-    def fit(cls, scores: Float32s) -> PowerCoordinate:
+    def fit(cls, scores: Float32s, highest: float | None = None) -> PowerCoordinate:
         """The power by which the scores at TAIL_RATES, evenly spaced in their logarithm, are evenly spaced.
 
         With few classes one or two pairs of them are all that the last rate is measured on, and the highest
         of few scores are too low, which looks like a light tail: the less, the nearer it is to USUAL_POWER.
 
         ``scores`` float32 [queries, classes], -inf for a query's own class. The centre is their median.
+        ``highest`` is the least score of copies, if they have one.
         """
         finite = scores[np.isfinite(scores)]
+        limit = np.inf if highest is None else highest
         if finite.size < LEAST_TRIALS:
-            return cls(0.0, 1.0)
+            return cls(0.0, 1.0, limit)
         levels = np.quantile(finite, [0.5, *(1 - rate for rate in TAIL_RATES)]).astype(np.float64)
         low, middle, high = np.maximum(levels[1:] - levels[0], 0.0)
         powers = np.linspace(1.0, MOST_POWER, 41)
@@ -135,7 +138,7 @@ class PowerCoordinate:
         measured = float(powers[is_bent][0]) if is_bent.any() else MOST_POWER
         n = scores.shape[1]
         weight = min(1.0, TAIL_RATES[-1] * n * (n - 1) / SUPPORTED)
-        return cls(float(levels[0]), weight * measured + (1 - weight) * USUAL_POWER)
+        return cls(float(levels[0]), weight * measured + (1 - weight) * USUAL_POWER, limit)
 
     def __call__(self, scores: Float64s) -> Float64s:
         """float, the shape of ``scores``, ascending with them."""

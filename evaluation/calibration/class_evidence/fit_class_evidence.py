@@ -276,8 +276,15 @@ class EvidenceFitter:
             slope, shift = np.polyfit(own, wanted, 1)
             return np.append(slope * weights[:-1], slope * weights[-1] + shift)
 
+        of_negatives, of_all = (
+            final_weights[:-1] @ part + final_weights[-1] for part in (negatives, everything)
+        )
+        highest = float(of_all.max())
+        # as far above everything seen as that is above the usual impostor: no useful threshold lies there
+        copy = highest + (highest - float(np.median(of_negatives)))
+
         def name_weights(weights: Float64s) -> dict[str, float]:
-            return dict(zip((*form.features, "intercept"), weights.tolist(), strict=True))
+            return dict(zip((*form.features, "intercept"), weights.tolist(), strict=True)) | {"copy": copy}
 
         pldas = self.pldas[form.source] if form.source is not None else {}
         parts = {

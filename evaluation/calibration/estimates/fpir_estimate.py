@@ -62,11 +62,8 @@ class FpirEstimate:
         self.rate.check(-float(np.expm1(np.log1p(-fpir) / self.power)), wanted)
         high = float(max(self.best[-1], ranked.scores[0]))
         finite = self.best[np.isfinite(self.best)].astype(np.float64)
-        candidates = np.unique(
-            np.concatenate(
-                [build_candidates(ranked.scores, ranked.coordinate.is_of_similarities), finite]
-            ).astype(np.float32)
-        )
+        tried = np.concatenate([build_candidates(ranked.scores, ranked.coordinate), finite])
+        candidates = np.unique(np.minimum(tried, ranked.coordinate.highest).astype(np.float32))
         last = len(candidates) - 1
         if self.compute(float(candidates[last])) > fpir:
             raise CalibrationRefused(

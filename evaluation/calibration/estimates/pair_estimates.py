@@ -65,9 +65,7 @@ def estimate_far_threshold(data: CalibrationSet) -> tuple[float, Interval]:
     """
     estimate = FarEstimate(data)
     estimate.rate.check(data.rate, f"FAR {data.rate:g}")
-    candidates = build_candidates(
-        estimate.rate.ranked.scores, estimate.rate.ranked.coordinate.is_of_similarities
-    )
+    candidates = build_candidates(estimate.rate.ranked.scores, estimate.rate.ranked.coordinate)
     if estimate.compute(float(candidates[-1])) > data.rate:
         raise CalibrationRefused(
             f"Ties leave no threshold with FAR {data.rate:g}: impostor pairs share the score "

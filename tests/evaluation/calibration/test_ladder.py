@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,7 @@ from evaluation.calibration.ladder import (
     calibrate_ladder,
     choose_point,
     find_usable,
+    keep_order,
     list_unusable,
 )
 from evaluation.calibration.select_threshold import select_threshold
@@ -102,6 +105,34 @@ def test_the_point_that_decides_costs_least(ladder: Ladder) -> None:
     assert "50% of the queries unknown and one false match costing 5 misses" in ladder.choice
 
 
+def test_what_is_shown_is_of_the_point_s_own_threshold(ladder: Ladder) -> None:
+    """Thresholds of the folds are others: chosen on fewer classes, they keep more or fewer known queries."""
+    items = make_clusters(0, 50, 6)
+    near = items.vectors @ items.vectors.T
+    np.fill_diagonal(near, -np.inf)
+    is_own = items.codes[:, None] == items.codes[None, :]
+    own, other = (np.where(side, near, -np.inf).max(axis=1) for side in (is_own, ~is_own))
+    for point in get_points(ladder):
+        if point.target.kind == "fpir":
+            missed = ~(accepts(own, point.threshold) & (own > other))
+            assert get_shown_rates(point).missed == pytest.approx(missed.mean(), abs=0.005)
+            assert "folds" in point.proof.method
+
+
+def test_a_looser_rung_is_never_stricter_than_the_one_before() -> None:
+    ladder = make_ladder(make_clusters(0, 50, 6), targets=[FPIR.model_copy(update={"value": 0.03}), FPIR])
+    strict, loose = (c for c in ladder.points if c.point.status == "proven")
+    assert keep_order(loose, strict) is loose
+    assert keep_order(loose, None) is loose
+    higher = replace(loose, point=loose.point.with_changes(threshold=strict.point.threshold + 0.01))
+    kept = keep_order(higher, strict).point
+    assert (kept.threshold, kept.name) == (strict.point.threshold, loose.point.name)
+    assert kept.target == loose.point.target
+    assert kept.fit.fpir_upper == strict.point.fit.fpir_upper <= 0.03
+    assert kept.id == kept.compute_id() != strict.point.id
+    assert keep_order(strict, loose) is strict, "the looser one says nothing of a stricter target"
+
+
 def test_costs_move_the_choice(ladder: Ladder) -> None:
     points = get_points(ladder)
     by_id = {point.id: point for point in points}
@@ -122,8 +153,8 @@ def test_costs_move_the_choice(ladder: Ladder) -> None:
 def test_a_rung_that_turns_most_away_names_the_one_that_keeps_half(ladder: Ladder) -> None:
     points = {point.name: point for point in get_points(ladder)}
     strict, usual = points["fpir-0.1%-estimated"], points["fpir-10%-estimated"]
-    useless = strict.with_changes(proof=strict.proof.model_copy(update={"fnir": 0.9}))
-    usable = usual.with_changes(proof=usual.proof.model_copy(update={"fnir": 0.2}))
+    useless = strict.with_changes(fit=strict.fit.model_copy(update={"fnir": 0.9}))
+    usable = usual.with_changes(fit=usual.fit.model_copy(update={"fnir": 0.2}))
     assert find_usable([useless, usable], "match") == usable
     assert list_unusable([useless, usable]) == [
         "fpir-0.1%-estimated turns away 90 % of known queries or more; fpir-10%-estimated is the strictest "
@@ -138,7 +169,7 @@ def test_a_point_is_said_in_one_sentence(ladder: Ladder) -> None:
     about = f"about {1000 * point.fit.fpir:.0f} (at most {1000 * point.fit.fpir_upper:.0f})"
     assert f"of 1,000 queries that are not in the gallery {about} are matched to someone" in sentence
     assert 25 < 1000 * point.fit.fpir <= 30
-    assert f"; of 1,000 that are, {1000 * point.proof.fnir:.0f} are missed" in sentence
+    assert f"; of 1,000 that are, {1000 * point.fit.fnir:.0f} are missed" in sentence
 
 
 def test_trials_and_pairs_are_scored_once_for_all_rungs(monkeypatch: pytest.MonkeyPatch) -> None:

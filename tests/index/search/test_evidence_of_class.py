@@ -232,3 +232,22 @@ def test_a_point_of_evidence_can_come_later(make_bundle: MakeBundle, tmp_path: P
         expect(live.gallery, items, "all")
         live.upsert([StoredItem("i3", "c0", QUERIES[0])])
         expect(live.gallery, items | {"i3": StoredItem("i3", "c0", QUERIES[0])}, "all")
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "hnsw_sq8", "ivf_pq"])
+def test_an_item_that_is_asked_for_by_its_vector_is_a_match(make_bundle: MakeBundle, kind: str) -> None:
+    """Also where its class is loose, and with the rounding of 16 bits; nothing less than a copy is one."""
+    with Gallery.open(make(make_bundle, "similarity", kind)) as gallery:
+        rounded = ITEMS.vectors.astype(np.float16).astype(np.float32)
+        rounded /= np.linalg.norm(rounded, axis=1, keepdims=True)
+        for queries in (ITEMS.vectors, rounded):
+            for label, match in zip(ITEMS.labels, gallery.match(queries), strict=True):
+                assert (match.decision, match.label, match.reason) == ("match", label, "copy")
+                assert match.score >= 12
+        turned = ITEMS.vectors + 0.02 * make_unit_rows(RNG, len(ITEMS))
+        turned /= np.linalg.norm(turned, axis=1, keepdims=True)
+        decided = gallery.match(turned)
+        assert {match.reason for match in decided} == {None}
+        assert max(match.score for match in decided) < 12
+        itself = gallery.match(ITEMS.vectors[:20], exclude_ids=ITEMS.ids[:20].tolist())
+        assert {match.reason for match in itself} == {None}

@@ -74,6 +74,8 @@ def test_rules_of_items(aggregate: str, score: Score, tmp_path: Path) -> None:
         check(gallery, sizes=[1, 3, 2])
         check(gallery, filter={"label": {"$ne": "c0"}})
         vectors = gallery.view.sample(6)
+        check(gallery, vectors)
+        check(gallery, vectors, sizes=[1, 3, 2])
         check(gallery, vectors, exclude_ids=[f"i{row}" for row in range(6)])
 
 
@@ -88,6 +90,9 @@ def test_class_evidence(form: str, vectors: int, tmp_path: Path) -> None:
         check(gallery, sizes=[1, 3, 2])
         check(gallery, filter={"label": {"$ne": "c0"}})
         check(gallery, gallery.view.sample(6), exclude_ids=[f"i{row}" for row in range(6)])
+        check(gallery, gallery.view.sample(6))
+        named = gallery.match(gallery.view.sample(1), explain=True)[0].explanation.parts
+        assert "copy" in {part.name for part in named}
         (decision,) = gallery.match(QUERIES[:1], explain=True)
         assert decision.explanation is not None
         assert [part.name for part in decision.explanation.parts] == list(evidence.FORMS[form])

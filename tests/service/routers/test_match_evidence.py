@@ -123,3 +123,10 @@ def test_writes_change_what_is_known_of_a_class(evidence: Client) -> None:
     evidence.delete("new")
     after = evidence.match(QUERIES[:1], k=200, candidates=50).results[0]
     assert after.candidates == before.candidates
+
+
+def test_a_copy_of_an_item_is_said_to_be_one(evidence: Client) -> None:
+    copy, other = evidence.match(np.stack([GALLERY.vectors[3], QUERIES[0]])).results
+    assert (copy.decision, copy.label, copy.reason) == ("match", GALLERY.labels[3], "copy")
+    assert other.reason is None
+    assert "reason" not in other.model_dump()

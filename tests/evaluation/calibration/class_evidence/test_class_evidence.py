@@ -25,6 +25,7 @@ from evaluation.calibration.class_evidence.fit_class_evidence import (
 )
 from evaluation.calibration.class_evidence.plda import ClassScatter, fit_plda
 from evaluation.calibration.class_evidence.split_probes import PROBES, split_probes
+from evaluation.calibration.fpir_thresholds import build_candidates
 from evaluation.calibration.nearest_scores import score_nearest_trials
 from evaluation.calibration.sets.sources import CalibrationSources
 from evaluation.pairs.pairs import arrange
@@ -289,3 +290,35 @@ def test_classes_of_copies_alone_are_decided_by_the_nearest_item() -> None:
     chosen = choose_evidence(copy_classes(FIT, len(FIT.classes)), required=True)
     assert chosen.scorer is None
     assert "found 0 whose items are no copies" in chosen.reason
+
+
+def test_copies_are_matched_at_every_threshold_that_is_calibrated() -> None:
+    """A query that is a copy under another label is a false match, in trials as when served."""
+    fitted = choose_evidence(FIT, TRAINING, required=True).scorer
+    assert fitted is not None
+    assert fitted.least_of_copies is not None
+    vectors = TEST.vectors.copy()
+    vectors[8] = vectors[0]  # of the second class and of the first
+    items = EmbeddingSet(vectors, TEST.labels, TEST.ids)
+    trials, before = (score_evidence_trials(arrange(s, scorer=fitted, keep_rows=True)) for s in (items, TEST))
+    assert trials.other[0, 1] == trials.other[8, 0] >= fitted.least_of_copies
+    assert (before.other < fitted.least_of_copies).all()
+    assert trials.coordinate.highest == fitted.least_of_copies
+    highest = build_candidates(trials.other[np.isfinite(trials.other)].astype(float), trials.coordinate).max()
+    assert highest == np.float32(fitted.least_of_copies)
+    assert trials.measure_fpir(highest) == 2 / len(items)
+    left = trials.leave_copies_out()
+    assert len(left) == len(items) - 2
+    assert max(left.best_other.max(), left.own.max()) < fitted.least_of_copies
+    assert before.leave_copies_out() is before
+
+
+def test_every_copy_is_above_every_threshold() -> None:
+    made = calibrate_threshold(
+        CalibrationSources(FIT),
+        Target(kind="fpir", value=0.001),
+        aggregate="evidence",
+        status="estimated",
+        model_hash="m",
+    )
+    assert made.point.threshold <= max(np.atleast_1d(made.point.score.parameters["copy"]))
