@@ -55,6 +55,11 @@ def check_config(config: Config) -> None:
             f"data.hierarchy: loss '{ungrouped[0]}' learns from groups of classes: set it to 'path' where "
             "class folders lie in folders, or to a list of columns, the broadest first."
         )
+    if config.miner and not any(LOSSES[spec.name].takes_indices for spec in config.loss):
+        raise ConfigError(
+            f"miner: loss '{config.loss[0].name}' compares each item with all others of the batch, whatever "
+            "a miner selects: leave miner out, or choose another loss, e.g. triplet."
+        )
     _check_teacher(config)
     _check_several(config, objective)
     if objective.level == "input" and not placeholder.is_continuous:
@@ -218,7 +223,7 @@ def _check_several(config: Config, objective: Objective) -> None:
         )
     if config.optimizer.sam is None:
         return
-    losses = [part for part in objective.modules() if isinstance(part, Loss)]
+    losses = [part for part in objective.modules() if isinstance(part, Loss) and part.vectors is not None]
     own = [loss.name for loss in losses if type(loss).end_step is not Loss.end_step]
     if own:
         raise ConfigError(

@@ -67,6 +67,20 @@ def test_a_memory_makes_up_for_one_item_of_each_class(small: MakeConfig, name: s
     assert max(compute_gradients(config)[1:]) > 1e-4
 
 
+@pytest.mark.parametrize("name", ["pnp", "ge2e", "angular_prototypical", "pamc", "icnn"])
+def test_a_miner_is_refused_where_nothing_follows_it(small: MakeConfig, name: str) -> None:
+    miner = {"name": "batch_hard"}
+    with pytest.raises(ConfigError, match=f"miner: loss '{name}' compares each item with all others"):
+        check_config(small(loss=name, miner=miner))
+    config = small(loss=[name, "triplet"], miner=miner, sampler=SAMPLERS["fours"])
+    check_config(config)
+    assert min(compute_gradients(config)) > 1e-4
+
+
+def test_a_margin_that_rises_by_steps_goes_with_a_sharpness_aware_step(small: MakeConfig) -> None:
+    check_config(small(loss="nt_xent_am", optimizer={"sam": 0.05}))
+
+
 def test_micro_batches_of_one_class_are_refused(small: MakeConfig) -> None:
     sampler = SAMPLERS["fours"]
     check_config(small(sampler=sampler, optimizer={"accumulate": 2}))

@@ -85,4 +85,4 @@ class AMCL(Loss):
             push = torch.where(is_near, cosines.gather(1, nearest) / warm, 0).sum(1) / is_near.sum(1)
             relief = torch.where(is_near, warm.log() + 1 / warm, 0).sum(1)
             total = total + pull / positive.sum(1) + push - self.beta * relief
-        return build_element_terms(total)
+        return build_element_terms(total, kept)

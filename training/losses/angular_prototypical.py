@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from training.losses.base import Loss, LossTerms, build_element_terms
@@ -34,6 +33,7 @@ class AngularPrototypical(Loss):
     paper = "Chung et al., In Defence of Metric Learning for Speaker Recognition, 2020, arXiv 2003.11982"
     when = "Verification with two or three items of very many classes in a batch."
     takes_references = False
+    takes_indices = False
     lr_factor = 1.0
 
     def __init__(self, scale: float = 10.0, offset: float = -5.0) -> None:
@@ -48,13 +48,9 @@ class AngularPrototypical(Loss):
             return self.zero_losses()
         items, codes = batch.embeddings[kept], torch.unique(codes[kept], return_inverse=True)[1]
         is_query = rank_within_class(codes) == 0
-        queries = _sort(items[is_query], codes[is_query])
+        query_of = torch.where(kept)[0][is_query][torch.argsort(codes[is_query])]  # of each class
+        queries = batch.embeddings[query_of]
         sums = torch.zeros_like(queries).index_add(0, codes[~is_query], items[~is_query])
         logits = self.log_scale.exp() * F.normalize(queries, dim=1) @ F.normalize(sums, dim=1).T + self.offset
         targets = torch.arange(len(queries), device=logits.device)
-        return build_element_terms(F.cross_entropy(logits, targets, reduction="none"))
-
-
-def _sort(items: Tensor, codes: Tensor) -> Tensor:
-    """Items, one of each class, in the order of the classes."""
-    return items[torch.argsort(codes)]
+        return build_element_terms(F.cross_entropy(logits, targets, reduction="none"), query_of)

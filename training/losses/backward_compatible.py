@@ -35,6 +35,7 @@ class BackwardCompatible(Loss):
     paper = "Shen et al., Towards Backward-Compatible Representation Learning, CVPR 2020, arXiv 2003.11942"
     when = "With teacher: the old bundle, beside another loss, so that a new model can query its gallery."
     takes_references = False
+    takes_indices = False
     follows_teacher = True
     needs_teacher = True
 

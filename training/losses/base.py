@@ -52,6 +52,7 @@ class Loss(BaseMetricLossFunction):
         when: when to use it, one or two sentences.
         takes_references: whether ``ref_emb`` [m, d] and ``ref_labels`` [m] can stand for the other end of
             the pairs. Losses over class vectors have no such end.
+        takes_indices: whether what a miner selects changes anything.
         roles: who is mixed with whom by Metrix; None when the loss has no generalised form.
         needs_hierarchy: whether it learns nothing of its own where classes have no groups.
         follows_teacher: whether, with a teacher, it takes the network's raw output as ``embeddings`` and the
@@ -71,6 +72,7 @@ class Loss(BaseMetricLossFunction):
     paper: ClassVar[str]
     when: ClassVar[str]
     takes_references: ClassVar[bool] = True
+    takes_indices: ClassVar[bool] = True
     roles: ClassVar[Roles | None] = None
     vectors: ClassVar[str | None] = None
     needs_hierarchy: ClassVar[bool] = False
@@ -99,6 +101,8 @@ class Loss(BaseMetricLossFunction):
         ref_labels: Tensor | None = None,
     ) -> Tensor:
         """Float [n, d] and int [n] to a scalar; the indices restrict or weight the pairs."""
+        if not self.takes_indices:
+            indices_tuple = None
         with torch.autocast(embeddings.device.type, enabled=False):
             references = None if ref_emb is None else widen_half_precision(ref_emb)
             if references is not None and ref_labels is labels:
@@ -184,10 +188,17 @@ class PairLoss(Loss):
         return self._compute_loss(matrix, positive.to(matrix.dtype), negative.to(matrix.dtype))
 
 
-def build_element_terms(values: Tensor, name: str = "loss") -> LossTerms:
-    """The terms of one loss per row, left to the reducer."""
-    indices = torch.arange(len(values), device=values.device)
-    return {name: {"losses": values, "indices": indices, "reduction_type": "element"}}
+def build_element_terms(values: Tensor, items: Tensor | None = None) -> LossTerms:
+    """The terms of one loss each, float [k], left to the reducer.
+
+    Args:
+        items: whose each is: int [k], or bool [n] with k of them true; None where k is n, in their order.
+    """
+    if items is None:
+        items = torch.arange(len(values), device=values.device)
+    elif items.dtype == torch.bool:
+        items = torch.where(items)[0]
+    return {"loss": {"losses": values, "indices": items, "reduction_type": "element"}}
 
 
 def build_scalar_terms(value: Tensor) -> LossTerms:

@@ -44,4 +44,4 @@ class CCL(PairLoss):
         push = torch.where(negative, (matrix - self.margin).clamp(min=0), 0).sum(1)
         if self.weight is not None:
             push = self.weight * push / negative.sum(1).clamp(min=1)
-        return build_element_terms((pull + push)[kept])
+        return build_element_terms((pull + push)[kept], kept)

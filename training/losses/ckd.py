@@ -37,6 +37,7 @@ class CKD(Loss):
     paper = "Gao et al., DistilCSE: Contrastive Knowledge Distillation, 2021, arXiv 2112.05638"
     when = "To make a small network of a large one: alone, or beside a loss on labels."
     takes_references = False
+    takes_indices = False
     follows_teacher = True
     needs_teacher = True
     takes_any_size = True

@@ -60,7 +60,7 @@ class CLP(Loss):
         same.fill_diagonal_(False)
         pull = (1 - _mean_rows(references @ references.T, same))[nearest]
         penalty = _mean_rows(pull, is_hard & same.any(1)[nearest])
-        return build_element_terms((1 - self.penalty) * contrast + self.penalty * penalty)
+        return build_element_terms((1 - self.penalty) * contrast + self.penalty * penalty, kept)
 
 
 def _mean_rows(values: Tensor, keep: Tensor) -> Tensor:

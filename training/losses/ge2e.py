@@ -38,6 +38,7 @@ class GE2E(Loss):
     paper = "Wan et al., Generalized End-to-End Loss, ICASSP 2018, arXiv 1710.10467"
     when = "Verification of speakers or signatures: few classes with several items each in a batch."
     takes_references = False
+    takes_indices = False
     lr_factor = 1.0
 
     def __init__(
@@ -62,10 +63,10 @@ class GE2E(Loss):
         logits = self.log_scale.exp() * cosines.scatter(1, codes[:, None], own) + self.offset
         logits, codes = logits[is_anchor], codes[is_anchor]
         if self.form == "softmax":
-            return build_element_terms(F.cross_entropy(logits, codes, reduction="none"))
+            return build_element_terms(F.cross_entropy(logits, codes, reduction="none"), is_anchor)
         chances = logits.sigmoid()
         rival = chances.scatter(1, codes[:, None], -1.0).max(1).values
-        return build_element_terms(1 - chances.gather(1, codes[:, None])[:, 0] + rival)
+        return build_element_terms(1 - chances.gather(1, codes[:, None])[:, 0] + rival, is_anchor)
 
 
 def build_scale(scale: float, offset: float) -> tuple[nn.Parameter, nn.Parameter]:

@@ -60,7 +60,7 @@ class GroCo(PairLoss):
             hardest = matrix[rows].masked_fill(~negative[rows], -torch.inf).topk(n, dim=1).values.flip(1)
             wanted = matrix[rows].masked_fill(~positive[rows], -torch.inf).topk(p, dim=1).values.flip(1)
             losses = losses.index_put((rows,), self._compute_order(torch.cat([hardest, wanted], 1), n))
-        return build_element_terms(losses)
+        return build_element_terms(losses, kept)
 
     def _compute_order(self, values: Tensor, n: int) -> Tensor:
         """Loss of each row of values, whose first n are the negatives, float [rows]."""

@@ -37,6 +37,7 @@ class HigherOrderCompatibility(Loss):
         "With teacher: the old bundle, so that a new model can query its gallery without embedding it again."
     )
     takes_references = False
+    takes_indices = False
     follows_teacher = True
     needs_teacher = True
 

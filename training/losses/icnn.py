@@ -42,6 +42,7 @@ class ICNN(Loss):
     name = "icnn"
     paper = "Mendez-Ruiz et al., SuSana Distancia is All You Need, 2023, arXiv 2305.09062"
     when = "Few-shot training by neighbourhoods, beside another loss."
+    takes_indices = False
 
     def __init__(self, k: int = 4, reach: int | None = None, shots: int | None = None) -> None:
         super().__init__()

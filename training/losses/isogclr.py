@@ -88,7 +88,7 @@ class ISogCLR(ItemLoss):
             if learns:
                 slope = total.log() + self.rho - (weights * scaled).sum(1)
                 self._move(rows, total, slope)
-        return build_element_terms((weights * torch.where(negative, apart, 0)).sum(1))
+        return build_element_terms((weights * torch.where(negative, apart, 0)).sum(1), kept)
 
     def collect_figures(self) -> dict[str, float]:
         """The mean temperature of the items that were seen."""

@@ -35,6 +35,7 @@ class MarginMSE(Loss):
     paper = "Hofstätter et al., Cross-Architecture Knowledge Distillation, 2020, arXiv 2010.02666"
     when = "To follow a teacher of another size where classes are known; keeps its gradation of similarities."
     takes_references = False
+    takes_indices = False
     follows_teacher = True
     needs_teacher = True
     takes_any_size = True
@@ -56,7 +57,7 @@ class MarginMSE(Loss):
         off = items @ items.T - given
         p, p_squared = _mean_rows(off, positive), _mean_rows(off.square(), positive)
         n, n_squared = _mean_rows(off, negative), _mean_rows(off.square(), negative)
-        return build_element_terms((p_squared - 2 * p * n + n_squared)[is_anchor])
+        return build_element_terms((p_squared - 2 * p * n + n_squared)[is_anchor], is_anchor)
 
 
 def _mean_rows(values: Tensor, keep: Tensor) -> Tensor:

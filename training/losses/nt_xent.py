@@ -51,5 +51,5 @@ class NTXent(PairLoss):
         if self.average == "anchors":
             sums = losses.new_zeros(len(matrix)).index_add(0, rows, losses)
             counts = positive.sum(1)
-            return build_element_terms((sums / counts.clamp(min=1))[counts > 0])
+            return build_element_terms((sums / counts.clamp(min=1))[counts > 0], counts > 0)
         return {"loss": {"losses": losses, "indices": (rows, columns), "reduction_type": "pos_pair"}}

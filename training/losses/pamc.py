@@ -34,6 +34,7 @@ class PAMC(Loss):
     paper = "Kulatilleke et al., Efficient Block Contrastive Learning, 2022, arXiv 2209.14067"
     when = "Very large batches, where all pairs of items are too many."
     takes_references = False
+    takes_indices = False
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__(distance=CosineSimilarity())
@@ -52,7 +53,8 @@ class PAMC(Loss):
         sums = F.normalize(items.new_zeros(len(classes), items.shape[1]).index_add(0, codes, items), dim=1)
         other = ~torch.eye(len(classes), dtype=torch.bool, device=items.device)
         push = compute_masked_logsumexp(sums @ sums.T / self.temperature, other, dim=1)
-        return build_element_terms((push - other.sum(1).to(push.dtype).log()).mean() - positive)
+        apart = (push - other.sum(1).to(push.dtype).log()).mean()
+        return build_element_terms(apart - positive, order[(torch.bincount(codes) > 1)[codes[order]]])
 
 
 def _compute_pulls(items: Tensor, codes: Tensor, temperature: float) -> Tensor:

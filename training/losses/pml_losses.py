@@ -198,6 +198,7 @@ class PNP(PmlLoss, losses.PNPLoss):
     paper = "Li et al., AAAI 2022, arXiv 2102.04640"
     when = "When the ranking above the positives is the figure that matters; cubic in the batch."
     takes_references = False
+    takes_indices = False
 
     def __init__(self, b: float = 2, alpha: float = 1, anneal: float = 0.01, variant: Variant = "O") -> None:
         super().__init__(b=b, alpha=alpha, anneal=anneal, variant=variant)

@@ -71,4 +71,5 @@ class ProtoTriplet(Loss):
         losses = torch.where(counted, own - nearest + self.margin, 0).relu()
         if weights is not None:
             losses = losses * (weights if queries is None else weights[queries])
-        return build_element_terms(losses[counted])
+        items = counted if queries is None else torch.where(queries)[0][counted]
+        return build_element_terms(losses[counted], items)

@@ -40,6 +40,7 @@ class PrototypeRelation(Loss):
     paper = "Asadi et al., Prototype-Sample Relation Distillation, ICML 2023, arXiv 2303.14771"
     when = "Beside a loss on labels, to keep what an earlier model knew of classes while others are learned."
     takes_references = False
+    takes_indices = False
     follows_teacher = True
     needs_teacher = True
     takes_any_size = True

@@ -56,7 +56,7 @@ class RankMixup(Loss):
         scores = [_compare_mixture(p, n, between, ratio) for ratio in self.ratios]
         steps = zip(pairwise(scores), pairwise(self.ratios), strict=True)
         losses = [(low - high + self.margin * (a - b)).clamp(min=0) for (high, low), (a, b) in steps]
-        return build_element_terms(torch.stack(losses).sum(0))
+        return build_element_terms(torch.stack(losses).sum(0), anchors)
 
 
 def _compare_mixture(p: Tensor, n: Tensor, between: Tensor, ratio: float) -> Tensor:

@@ -48,7 +48,7 @@ class SoftTopK(PairLoss):
         wanted = positive.sum(1) if self.k is None else torch.full_like(positive.sum(1), self.k)
         wanted = torch.minimum(wanted, among.sum(1) - 1)
         losses = -F.logsigmoid(scaled + compute_soft_threshold(scaled, among, wanted)[:, None])
-        return build_element_terms(torch.where(positive, losses, 0).sum(1) / positive.sum(1))
+        return build_element_terms(torch.where(positive, losses, 0).sum(1) / positive.sum(1), kept)
 
 
 def compute_soft_threshold(values: Tensor, among: Tensor, wanted: Tensor) -> Tensor:

@@ -36,8 +36,8 @@ class SupCon(PairLoss):
 
     def compute_pair_terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         losses = compute_contrast(matrix / self.temperature, positive, positive | negative)
-        kept = losses[positive.any(1)]
-        return build_element_terms(kept) if len(kept) else self.zero_losses()
+        kept = positive.any(1)
+        return build_element_terms(losses[kept], kept) if kept.any() else self.zero_losses()
 
 
 def compute_contrast(logits: Tensor, positive: Tensor, others: Tensor) -> Tensor:

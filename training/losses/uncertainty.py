@@ -51,7 +51,7 @@ class Uncertainty(Loss):
         target = logits[rows, columns]
         losses = torch.logaddexp(target, compute_masked_logsumexp(logits, negative, dim=1)[rows]) - target
         spread = (blurred.var() + 1e-12).sqrt()  # a root has no finite slope at 0
-        return build_element_terms((torch.exp(-spread) * losses + spread) / 2)
+        return build_element_terms((torch.exp(-spread) * losses + spread) / 2, rows)
 
     def _blur(self, items: Tensor) -> Tensor:
         deviation, mean = torch.std_mean(items, dim=1, keepdim=True)

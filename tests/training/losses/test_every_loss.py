@@ -262,6 +262,15 @@ def test_indices_restrict_or_weight(name: str) -> None:
     assert torch.isfinite(compute_value_and_gradient(make(name), items, labels, single)[0])
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_miner_selects_counts_where_a_loss_says_so(name: str) -> None:
+    items, labels = batch()
+    mined = torch.tensor([0, 0, 1]), torch.tensor([4, 8, 5]), torch.tensor([1, 2, 3])
+    whole, _ = compute_value_and_gradient(make(name), items, labels)
+    selected, _ = compute_value_and_gradient(make(name), items, labels, mined)
+    assert bool(whole != selected) == LOSSES[name].takes_indices
+
+
 SAMPLERS = {
     "m_per_class": torch.arange(16) // 4,
     "shuffled": torch.tensor([0, 0, 1, 2, 2, 2, 3, 3, 4, 0, 1, 1, 4, 3, 2, 2]),

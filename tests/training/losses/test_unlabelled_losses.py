@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from api_schemas.config import BadPairsConfig
 from api_schemas.yaml_config import NamedPart
 from common.errors import ConfigError
-from tests.training.losses.cases import DIMENSION, batch, compute_value_and_gradient, make
+from tests.training.losses.cases import DIMENSION, NAMES, batch, compute_value_and_gradient, make
 from tests.training.losses.naive import amcl
 from training.losses import TrainingClasses, build_loss
 from training.losses.groco import compute_soft_permutation
@@ -190,6 +190,25 @@ def test_items_that_were_bad_positives_so_far_count_little(name: str) -> None:
     loss.eval()(items, labels)
     torch.testing.assert_close(loss.reducer.sums, sums)
     assert counts.tolist() == [3] * 40
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loss_of_an_item_belongs_to_it_wherever_it_stands_in_the_batch(name: str) -> None:
+    items = torch.randn(10, DIMENSION, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    labels = torch.tensor([2, 0, 3, 1, 0, 2, 2, 4, 1, 0])  # two of them the only ones of their class
+    loss, order = make(name), torch.argsort(labels, stable=True)
+
+    def collect(rows: Tensor) -> list[tuple[int, float]]:
+        x, y = items[rows], labels[rows]
+        terms = loss.compute_loss(x, y, None, x, y)
+        return sorted(
+            (int(rows[row]), round(float(value), 9))
+            for term in terms.values()
+            if term["reduction_type"] == "element"
+            for row, value in zip(term["indices"], term["losses"].detach(), strict=True)
+        )
+
+    assert collect(order) == collect(torch.arange(10))
 
 
 def test_bad_pairs_are_for_losses_of_single_pairs() -> None:
