@@ -25,7 +25,8 @@ PAIRS, CLASSES = (
 def render_page(name: str) -> str:
     """The generated part of a page."""
     loss = LOSSES[name]
-    body = re.sub(r"^([A-Z][A-Za-z ]+):(?=\s)", r"**\1.**", inspect.cleandoc(loss.__doc__ or ""), flags=re.M)
+    summary, _, rest = inspect.cleandoc(loss.__doc__ or "").partition("\n")
+    body = summary + "\n" + re.sub(r"^([A-Z][A-Za-z ]+):(?=\s)", r"**\1.**", rest, flags=re.M)
     settings = [f"| `{key}` | `{default}` |" for key, default in list_settings(loss).items()]
     rows = ["| parameter | default |", "| --- | --- |", *settings] if settings else ["It has no parameters."]
     vectors = CLASSES if "num_classes" in inspect.signature(loss).parameters else PAIRS
