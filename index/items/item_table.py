@@ -22,31 +22,9 @@ from embeddings.embedding_set import EmbeddingSet
 from embeddings.list_columns import is_lists, split_lists
 from index.items.columns import LIST_KINDS, Column, ColumnKind, FieldUse, ListColumn
 from index.items.metadata import MetadataValue, build_metadata_column, is_reserved
+from index.items.value_columns import TakeValues, TextColumn, build_take
 
 DENSITY_PREFIX = "_density_"
-
-
-class TextColumn:
-    """Many short texts, kept as one buffer: a list of Python strings would take several times the memory."""
-
-    def __init__(self, texts: pa.Array) -> None:
-        self.array = texts.cast(pa.large_string())
-        offsets, data = self.array.buffers()[1:]
-        start = self.array.offset
-        self._offsets = np.frombuffer(offsets, dtype=np.int64)[start : start + len(self.array) + 1]
-        self._data = memoryview(data) if data is not None else memoryview(b"")
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def __getitem__(self, row: int) -> str:
-        return str(self._data[self._offsets[row] : self._offsets[row + 1]], "utf-8")
-
-    def take(self, rows: RowIndices) -> list[str]:
-        """The texts of rows, int64 [m]."""
-        data = self._data
-        starts, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
-        return [str(data[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,25 +119,34 @@ class ItemTable:
         return rows[starts[code] : starts[code + 1]]
 
     @cached_property
+    def _metadata_names(self) -> list[str]:
+        return list(self.metadata.column_names)
+
+    @cached_property
     def _metadata_columns(self) -> list[tuple[str, pa.ChunkedArray]]:
         return list(zip(self.metadata.column_names, self.metadata.columns, strict=True))
 
     def get_metadata(self, row: int) -> dict[str, MetadataValue]:
         """The metadata of a row, without the fields it lacks."""
-        if not self._metadata_columns:
-            return {}
-        return self.get_metadata_block(row, 1)[0]
+        return self.take_metadata(np.array([row]))[0]
+
+    @cached_property
+    def _takes(self) -> list[TakeValues]:
+        return [build_take(column) for _, column in self._metadata_columns]
+
+    def take_metadata(self, rows: RowIndices) -> list[dict[str, MetadataValue]]:
+        """The metadata of rows, int64 [m], each without the fields it lacks."""
+        names = self._metadata_names
+        if not names:
+            return [{} for _ in range(len(rows))]
+        return _join_fields(names, [take(rows) for take in self._takes])
 
     def get_metadata_block(self, start: int, length: int) -> list[dict[str, MetadataValue]]:
         """The metadata of ``length`` consecutive rows."""
-        if not self.metadata.column_names:
+        if not self._metadata_names:
             return [{} for _ in range(length)]
         columns = [list_values(column.slice(start, length)) for _, column in self._metadata_columns]
-        names = self.metadata.column_names
-        return [
-            {name: value for name, value in zip(names, row, strict=True) if value is not None}
-            for row in zip(*columns, strict=True)
-        ]
+        return _join_fields(self._metadata_names, columns)
 
     def count_fields(self) -> dict[str, FieldUse]:
         """The metadata fields that any item has."""
@@ -225,10 +212,18 @@ class ItemTable:
                 densities=densities,
                 metadata=_drop_infinite(
                     table.select([name for name in table.column_names if not is_reserved(name)])
-                ),
+                ).combine_chunks(),
             )
         except (pa.ArrowException, KeyError, OSError, ValueError, AttributeError) as error:
             raise BundleError(f"{path} cannot be read as a table of items: {error}.") from None
+
+
+def _join_fields(names: list[str], columns: list[list[MetadataValue]]) -> list[dict[str, MetadataValue]]:
+    """The fields of each row, without those that it lacks."""
+    return [
+        {name: value for name, value in zip(names, row, strict=True) if value is not None}
+        for row in zip(*columns, strict=True)
+    ]
 
 
 _NEEDED = {

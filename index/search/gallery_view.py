@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, repeat
@@ -59,23 +58,6 @@ class RankedItems(NamedTuple):
         return RankedItems(
             self.rows[one], self.similarities[one], None if self.parts is None else self.parts[one]
         )
-
-
-class RankedAhead(NamedTuple):
-    """What a plain search of a view for one query [1, d] finds, where it was ranked with others before."""
-
-    view: GalleryView
-    query: UnitVectors
-    k: int
-    items: RankedItems
-
-    def answers(self, view: GalleryView, queries: UnitVectors, k: int) -> bool:
-        """Whether it is what such a search would find."""
-        return self.view is view and self.k == k and np.array_equal(self.query, queries)
-
-
-AHEAD: ContextVar[RankedAhead | None] = ContextVar("ahead", default=None)
-"""What was ranked for the request that is being answered here."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,10 +207,6 @@ class GalleryView:
             raise InputError(f"k must be a whole number from 1, found {k!r}.")
         if exclude_ids is not None and len(exclude_ids) != len(queries):
             raise InputError(f"exclude_ids has {len(exclude_ids)} entries for {len(queries)} queries.")
-        ahead = AHEAD.get()
-        is_plain = condition is None and exclude_ids is None and not exact
-        if ahead is not None and is_plain and ahead.answers(self, queries, k):
-            return ahead.items
         ranked = [
             part.search(
                 queries,
@@ -326,6 +304,16 @@ class GalleryView:
             at = np.flatnonzero(parts == number)
             densities[at] = part.items.densities[key][rows[at]]
         return densities
+
+
+def read_metadata(hits: Sequence[SearchHit]) -> list[dict[str, MetadataValue]]:
+    """The metadata of each hit, read together: a tenth of the time of one hit after the other."""
+    if not hits:
+        return []
+    items = hits[0].items
+    if any(hit.items is not items for hit in hits):
+        return [hit.metadata for hit in hits]
+    return items.take_metadata(np.array([hit.row for hit in hits]))
 
 
 def sort_by_score(hits: Iterable[SearchHit]) -> list[SearchHit]:

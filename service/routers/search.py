@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from api_schemas.http.binary_search import describe_layout, write_search_arrays
 from api_schemas.http.decisions import SearchOptions, SearchRequest, SearchResponse
-from index.search.gallery_view import SearchHit, sort_by_score
+from index.search.gallery_view import SearchHit, read_metadata, sort_by_score
 from service.auth.api_keys import check_key
 from service.errors.problems import INVALID_REQUEST, build_field_problem
 from service.http.bodies import OCTETS, accepts_octets
@@ -108,8 +108,8 @@ def _write_hits(hits: list[SearchHit], model: LoadedModel, options: SearchOption
         for item_id, label, similarity, score, _, _ in hits
     ]
     if "metadata" in options.include:
-        for entry, hit in zip(written, hits, strict=True):
-            entry["metadata"] = hit.metadata
+        for entry, metadata in zip(written, read_metadata(hits), strict=True):
+            entry["metadata"] = metadata
     if "vector" in options.include:
         view = model.gallery.view
         for entry, hit in zip(written, hits, strict=True):
