@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -32,11 +32,16 @@ end
 
 
 class Load(TypedDict):
-    """What clients saw: answers a second, and milliseconds from sending a request to its whole answer."""
+    """What clients saw: answers, answers a second, milliseconds from sending a request to its whole answer.
 
+    ``cpu``: milliseconds of the engine's processor time for an answer, which others' load hardly changes.
+    """
+
+    count: int
     rate: float
     p50: float
     p99: float
+    cpu: NotRequired[float]
 
 
 def measure_calls(call: Callable[[int], object], clients: int, seconds: float) -> Load:
@@ -72,7 +77,7 @@ def measure_calls(call: Callable[[int], object], clients: int, seconds: float) -
 def summarise(times: Sequence[float], seconds: float) -> Load:
     """The load of calls that took ``times`` seconds each within ``seconds``."""
     p50, p99 = np.percentile(times, [50, 99]) * 1000
-    return {"rate": len(times) / seconds, "p50": float(p50), "p99": float(p99)}
+    return {"count": len(times), "rate": len(times) / seconds, "p50": float(p50), "p99": float(p99)}
 
 
 def measure_http(requests: Sequence[bytes], port: int, clients: int, seconds: float) -> Load:
@@ -100,7 +105,7 @@ def measure_http(requests: Sequence[bytes], port: int, clients: int, seconds: fl
     answered, refused, microseconds, p50, p99 = (float(field) for field in line.split()[1:])
     if refused:
         raise RuntimeError(f"{refused:.0f} of {answered:.0f} requests were not answered with success")
-    return {"rate": answered / microseconds * 1e6, "p50": p50, "p99": p99}
+    return {"count": int(answered), "rate": answered / microseconds * 1e6, "p50": p50, "p99": p99}
 
 
 def build_json_request(path: str, body: object, method: str = "POST") -> bytes:

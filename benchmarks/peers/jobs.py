@@ -82,11 +82,11 @@ class Job:
     is_long: bool = False
 
 
-P99 = ("p99", "ms p99")
+LOAD = (("p99", "ms p99"), ("cpu", "ms of CPU"))
 JOBS: dict[str, Job] = {
     "ingest": Job("Ingest, durable", measure_ingest, "seconds", "s", lower=True, is_long=True),
-    "search": Job("Search", measure_search, "rate", "queries/s", also=(P99,)),
-    "match": Job("Match with decision, one query", measure_match, "rate", "/s", also=(P99,)),
+    "search": Job("Search", measure_search, "rate", "queries/s", also=LOAD),
+    "match": Job("Match with decision, one query", measure_match, "rate", "/s", also=LOAD),
     "filters": Job("Filters, one client", measure_filters, "p50", "ms", lower=True, also=(("full", "full"),)),
     "upserts": Job(
         "Searches while 500 rows a second are written",

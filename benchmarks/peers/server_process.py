@@ -1,4 +1,4 @@
-"""A server as a process on loopback, and what memory processes hold."""
+"""A server as a process on loopback, and what memory and processor time processes take."""
 
 from __future__ import annotations
 
@@ -68,3 +68,12 @@ def measure_memory(processes: Iterable[int]) -> float:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total / 1024
+
+
+def measure_cpu(processes: Iterable[int]) -> float:
+    """Seconds of processor time that these took, with their children that have ended."""
+    ticks = 0
+    for pid in processes:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")

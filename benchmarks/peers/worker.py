@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, perf_counter, sleep
 from typing import Any, TextIO, cast
@@ -25,7 +26,7 @@ import numpy as np
 from benchmarks.peers.client_load import Load
 from benchmarks.peers.dataset import Dataset
 from benchmarks.peers.engine import Engine
-from benchmarks.peers.server_process import measure_memory
+from benchmarks.peers.server_process import measure_cpu, measure_memory
 
 UPSERTS_A_SECOND, ROWS_A_WRITE = 500, 25
 
@@ -35,6 +36,14 @@ def build_engine(name: str, folder: Path, data: Path) -> Engine:
     module, _, cls = name.partition(":")
     found = getattr(importlib.import_module(f"benchmarks.peers.engines.{module}"), cls)
     return cast(Engine, found(folder, Dataset.load(data)))
+
+
+def measure_load(engine: Engine, measure: Callable[[], Load]) -> Load:
+    """A load, and the processor time of an answer."""
+    before = measure_cpu(engine.list_processes())
+    load = measure()
+    load["cpu"] = 1000 * (measure_cpu(engine.list_processes()) - before) / load["count"]
+    return load
 
 
 def measure_restart(engine: Engine, command: list[str]) -> dict[str, float]:
@@ -111,12 +120,14 @@ def carry_out(engine: Engine, asked: dict[str, Any], command: list[str]) -> Any:
             engine.start()
             return engine.tune()
         case "search":
-            return engine.measure_search(asked["clients"], asked["batch"], seconds)
+            return measure_load(
+                engine, lambda: engine.measure_search(asked["clients"], asked["batch"], seconds)
+            )
         case "empty":
             measured: Load = engine.measure_empty(seconds)  # type: ignore[attr-defined]
             return measured
         case "match":
-            return engine.measure_match(seconds)
+            return measure_load(engine, lambda: engine.measure_match(seconds))
         case "filters":
             return engine.measure_filters(seconds)
         case "upserts":

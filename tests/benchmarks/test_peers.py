@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ import pytest
 from benchmarks.peers import registry
 from benchmarks.peers.__main__ import read_arguments
 from benchmarks.peers.bench import Bench
-from benchmarks.peers.client_load import build_json_request, measure_calls, measure_http
+from benchmarks.peers.client_load import Load, build_json_request, measure_calls, measure_http
 from benchmarks.peers.dataset import FILTERS, Dataset, K, write_dataset
 from benchmarks.peers.decision import THRESHOLD, decide
+from benchmarks.peers.engines.faiss_graph import FaissGraph
 from benchmarks.peers.jobs import JOBS
 from benchmarks.peers.questions import Truth, judge, write_clinc150, write_grocery
 from benchmarks.peers.registry import ENGINES, Entry, explain_absence
@@ -38,6 +40,7 @@ from benchmarks.peers.report.table import (
 )
 from benchmarks.peers.results import Record, Results, measure_rounds
 from benchmarks.peers.scripts import FOLDER, SCRIPTS, count_lines
+from benchmarks.peers.worker import carry_out
 
 SIZE = "5,000 x 32"
 CASE = "8 clients, single"
@@ -52,7 +55,7 @@ def build_records(**rates: list[float]) -> list[Record]:
             "size": SIZE,
             "engine": engine,
             "round": number,
-            "figures": {CASE: {"rate": rate, "p50": 1.0, "p99": 2.0}},
+            "figures": {CASE: {"rate": rate, "p50": 1.0, "p99": 2.0, "cpu": 1000 / rate}},
         }
         for engine, values in rates.items()
         for number, rate in enumerate(values)
@@ -125,8 +128,9 @@ def test_every_bar_is_of_a_job_and_engines_that_are_there() -> None:
 
 def test_a_table_says_figure_spread_and_ratio() -> None:
     table = write_job(build_records(limen=[1000, 1200, 1100], chroma=[500, 400, 550]), "search", SIZE)
-    assert "| Limen, JSON | 1,100 queries/s (1,000 to 1,200), 2.00 ms p99 |" in table
-    assert "| chroma's server | 500 queries/s (400 to 550), 2.00 ms p99, **2.00 x (2.00 to 3.00)** |" in table
+    assert "| Limen, JSON | 1,100 queries/s (1,000 to 1,200), 2.00 ms p99, 0.91 ms of CPU |" in table
+    theirs = "500 queries/s (400 to 550), 2.00 ms p99, 2.00 ms of CPU, **2.00 x (2.00 to 3.00)**"
+    assert f"| chroma's server | {theirs} |" in table
 
 
 def test_a_page_keeps_what_is_not_between_the_markers(tmp_path: Path) -> None:
@@ -166,6 +170,27 @@ def test_the_guard_allows_twice_the_spread(tmp_path: Path) -> None:
         f"search, {SIZE}, {CASE}, chroma: 1.59 x, below 1.60 x (2.00 x usually)."
     ]
     assert find_losses(below, tmp_path / "absent.json") == []
+
+
+def test_what_varies_from_run_to_run_is_part_of_the_spread(tmp_path: Path) -> None:
+    file = tmp_path / "reference.json"
+    for rate in (200.0, 150.0, 200.0):
+        write_reference(compute_ratios(build_records(limen=[rate] * 3, chroma=[100.0] * 3)), file)
+    assert find_losses(compute_ratios(build_records(limen=[151.0] * 3, chroma=[100.0] * 3)), file) == []
+    assert find_losses(compute_ratios(build_records(limen=[149.0] * 3, chroma=[100.0] * 3)), file) != []
+
+
+def test_the_processor_time_of_an_answer_is_that_of_the_engine(tmp_path: Path) -> None:
+    class Busy(FaissGraph):
+        def measure_match(self, seconds: float) -> Load:
+            end = process_time() + 0.2
+            while process_time() < end:
+                pass
+            return {"count": 4, "rate": 1.0, "p50": 1.0, "p99": 1.0}
+
+    write_dataset(tmp_path, 100, 4)
+    load = carry_out(Busy(tmp_path, Dataset.load(tmp_path)), {"do": "match"}, [])
+    assert 40 <= load["cpu"] <= 100
 
 
 def test_a_plot_is_drawn_where_a_peer_was_measured(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ optimizer: {lr: 1.0e-5}
 schedule: {epochs: 6}
 END
 limen train grocery.yaml
-limen export runs/grocery --out bundle
+limen export runs/grocery --target-fpir 0.1 --out bundle
 limen serve bundle --port 8765 & trap "kill $!" EXIT
 until curl -sf http://127.0.0.1:8765/readyz; do sleep 0.1; done
 python - <<END
