@@ -33,13 +33,13 @@ from service.galleries.gallery_settings import derive_settings, read_galleries
 from service.galleries.gallery_table import GalleryApp, GalleryTable
 from service.gallery_work.report_keeper import ReportKeeper
 from service.gallery_work.shared_runner import SharedRunner
-from service.http.connections import ConnectionTable
 from service.http.fast_routes import FastRoutes
 from service.http.idempotent_writes import IdempotentWrites
-from service.http.load_gate import LoadGate
 from service.http.middleware import NO_ROUTE, RequestMiddleware
 from service.http.openapi import build_openapi
 from service.http.origin_check import check_origin
+from service.http.protocol.connections import ConnectionTable
+from service.http.protocol.load_gate import LoadGate
 from service.models.data_root import make_data_folder
 from service.models.loaded_model import LoadedModel
 from service.models.model_registry import ModelRegistry

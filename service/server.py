@@ -20,7 +20,7 @@ from uvicorn.supervisors import Multiprocess
 from common.errors import ConfigError
 from index.bundle import read_manifest
 from service.app import create_app
-from service.http.connections import LimitedProtocol
+from service.http.protocol.connections import LimitedProtocol
 from service.monitoring.worker_share import FOLDER_VARIABLE, make_share
 from service.runtime.malloc_trim import configure_malloc
 from service.settings import ServiceSettings, check_variables, load_settings

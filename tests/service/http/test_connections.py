@@ -226,7 +226,7 @@ def test_a_body_that_comes_too_slowly_is_given_up(
 def test_an_answer_that_is_not_taken_is_dropped(
     start: Any, bundle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.http.connections._UNSENT_SECONDS", 0.2)
+    monkeypatch.setattr("service.http.protocol.connections._UNSENT_SECONDS", 0.2)
     address = start(bundle.path, max_queries=10_000, min_body_rate=100_000_000, max_inflight=1, max_queue=0)
     queries = ",".join(['{"id": "item-0"}'] * 1_000)  # 13 MB of answer
     body = f'{{"queries": [{queries}], "k": 100}}'.encode()

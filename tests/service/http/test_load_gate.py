@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from service.errors.problems import build_overloaded
-from service.http.connections import REFUSAL_SECONDS
+from service.http.protocol.connections import REFUSAL_SECONDS
 from service.runtime.event_loop_limit import EventLoopLimit
 from tests.service.http.test_connections import POST, connect, read_all
 from tests.service.load_generator import send_at_rate

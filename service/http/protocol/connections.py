@@ -14,12 +14,13 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from api_schemas.http.problem import PROBLEM_MEDIA_TYPE
 from service.errors.problems import BODY_TIMEOUT, HEADERS_TOO_LARGE, OVERLOADED, ProblemKind, write_problem
-from service.http.load_gate import LoadGate
+from service.http.protocol.load_gate import LoadGate
+from service.http.protocol.whole_answer import WholeAnswer
 from service.settings import ServiceSettings
 from service.telemetry.prometheus import CONNECTIONS, count_rejection
 
@@ -238,6 +239,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_refused, self._refusal = True, Refusal(answer, not self.parser.should_keep_alive())
         self.flow.pause_reading()
         self.table.schedule_refusal(self._send_refusal)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        super()._start_asgi_task(cycle, WholeAnswer(app, cycle))  # type: ignore[arg-type]
 
     def _send_refusal(self) -> None:
         """Send the refusal that waits for it, if there is one, and read on."""
