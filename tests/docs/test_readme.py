@@ -50,5 +50,5 @@ def test_the_answer_that_readme_shows_has_the_fields_of_the_service() -> None:
     shown = BLOCKS[2].partition("known.png)'\"}]}'\n")[2].partition("\n\n")[0]
     answer = json.loads(shown)
     assert set(answer) == set(MatchResponse.model_fields)
-    unasked = {"explanation"}  # which "explain" gives
+    unasked = {"explanation", "reason"}  # which "explain" and copies of items give
     assert set(answer["results"][0]) == set(MatchResult.model_fields) - unasked
