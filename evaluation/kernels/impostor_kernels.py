@@ -101,22 +101,24 @@ def collect_bins(
 
 @compiled
 def count_beaten_genuine(
-    view: BlockView, rows: Int64s, scale: np.float32, base: np.float32, mixed: Bools, genuine: Float32s
+    view: BlockView, rows: Int64s, scale: np.float32, base: np.float32, starts: Int64s, genuine: Float32s
 ) -> int:
-    """Sum over impostor pairs in mixed bins of 2 x genuine scores above + genuine scores equal.
+    """Sum over impostor pairs of 2 x genuine scores above + genuine scores equal, among those of their bin.
 
-    ``genuine`` float32, ascending.
+    ``genuine`` float32, ascending; those of bin b are from ``starts[b]`` up to ``starts[b + 1]``.
     """
-    last = np.float32(len(mixed) - 1)
+    last = np.float32(len(starts) - 2)
     total = 0
     for r in rows:
         for part in range(2):
             first, stop = find_run(view, r, part)
             for column in range(first, stop):
                 s = view.scores[r, column]
-                if mixed[find_bin(s, scale, base, last)] and not is_excluded(view, r, column):
-                    total += 2 * len(genuine) - np.searchsorted(genuine, s, side="left")
-                    total -= np.searchsorted(genuine, s, side="right")
+                b = find_bin(s, scale, base, last)
+                if starts[b] < starts[b + 1] and not is_excluded(view, r, column):
+                    inside = genuine[starts[b] : starts[b + 1]]
+                    total += 2 * len(inside) - np.searchsorted(inside, s, side="left")
+                    total -= np.searchsorted(inside, s, side="right")
     return total
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api_schemas.report import Verification, VerificationCurve
-from common.array_types import Bools, Float32s, Float64s, Int64s
+from common.array_types import Float32s, Float64s, Int64s
 from decision.scorers import count_rejected
 from evaluation.kernels.impostor_kernels import count_beaten_genuine
 from evaluation.pairs.sweep import Sweep
@@ -79,18 +79,17 @@ def compute_sweep_auc(sweep: Sweep) -> float:
     if sum_products(impostor[mixed], genuine[mixed]) / (2 * pairs) <= CERTAIN:
         return (twice + sum_products(impostor, genuine)) / (2 * pairs)
     inside = sweep.collect_genuine_scores(np.flatnonzero(mixed))
-    # of the genuine scores in mixed bins, those of higher bins were counted already
-    higher = np.concatenate([np.cumsum(np.where(mixed, genuine, 0)[::-1])[::-1][1:], [0]])
-    twice += _count_beaten(sweep, mixed, inside) - 2 * sum_products(impostor[mixed], higher[mixed])
-    return twice / (2 * pairs)
+    starts = np.concatenate([[0], np.cumsum(np.where(mixed, genuine, 0))])
+    return (twice + _count_beaten(sweep, starts, inside)) / (2 * pairs)
 
 
-def _count_beaten(sweep: Sweep, mixed: Bools, inside: Float32s) -> int:
+def _count_beaten(sweep: Sweep, starts: Int64s, inside: Float32s) -> int:
+    """Within bins, pairs of a genuine score and a lower impostor score counted twice, equal ones once."""
     bins, total = sweep.bins, 0
     for block in sweep.pairs.iterate_blocks():
         view = sweep.pairs.build_view(block)
         calls = [
-            (view, rows, bins.scale, bins.lowest, mixed, inside) for rows in split_rows(len(block.scores))
+            (view, rows, bins.scale, bins.lowest, starts, inside) for rows in split_rows(len(block.scores))
         ]
         total += sum(run_in_threads(count_beaten_genuine, calls))
     return total
