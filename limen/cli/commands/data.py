@@ -14,6 +14,7 @@ from common.errors import InputError, needs
 
 if TYPE_CHECKING:
     from api_schemas.config import Config
+    from encoder.inputs.preprocessing import Preprocessing
 
 SHOWN = 10
 AUDIT_SUFFIXES = (".csv", ".html", ".json")
@@ -48,10 +49,8 @@ def check(
     """
     with needs("limen data check", "train"):
         from training.data.check_data import check_data
-        from training.loop.start_from import open_start, read_given_preprocessing
     config = _read_config(source, set_)
-    start = None if config.start_from is None else open_start(config.start_from)
-    findings = check_data(config.data, track, say, read_given_preprocessing(config, start))
+    findings = check_data(config.data, track, say, _read_given_preprocessing(config))
     for finding in findings:
         typer.echo(f"{'WARNING ' if finding.warns else ''}{finding.sentence}")
     return int(any(finding.warns for finding in findings))
@@ -88,10 +87,8 @@ def preview(
         from training.config_checks import check_data_config
         from training.data.kinds import open_kind
         from training.data.load_data import load_examples
-        from training.loop.start_from import open_start, read_given_preprocessing
     config = _read_config(source, [*(set_ or []), *([] if from_ is None else [f"start_from={from_}"])])
-    start = None if config.start_from is None else open_start(config.start_from)
-    given = read_given_preprocessing(config, start)
+    given = _read_given_preprocessing(config)
     check_data_config(config.data, given or open_kind(config.data).build_placeholder())
     examples, preprocessing = load_examples(config.data, items, seed, say, given)
     augmentation = config.data.augmentation
@@ -155,6 +152,16 @@ def audit(
         write_atomically(file, text.encode())
     if out:
         say(f"{len(found.findings)} findings in {', '.join(map(str, out))}.")
+
+
+def _read_given_preprocessing(config: Config) -> Preprocessing | None:
+    """That of the network which is there already; None where it is fitted to the data."""
+    if config.start_from is None and ":" not in config.model.backbone:
+        return None  # without torch, whose import takes longer than reading a small data set
+    from training.loop.start_from import open_start, read_given_preprocessing
+
+    start = None if config.start_from is None else open_start(config.start_from)
+    return read_given_preprocessing(config, start)
 
 
 def _read_config(source: Path, settings: list[str] | None) -> Config:
