@@ -14,7 +14,7 @@ Truth = list[str | None]  # by query, in the order of its name or line; None: of
 def write_grocery(datasets: Path, folder: Path) -> Truth:
     """``photos/PRODUCT/*.jpg``, but for each fourth product, and ``queries/*.jpg``: each eighth photo of all.
 
-    Both are of the list train: photos of another day are beyond MobileNetV2 at any threshold (docs/results.md).
+    Both are of the list train: photos of other days are beyond MobileNetV2 at any threshold.
     """
     with zipfile.ZipFile(datasets / "grocery_store" / "images_88px.zip") as archive:
         archive.extractall(folder / "all")
