@@ -10,7 +10,8 @@ known and unknown, recall@1, and the ratio to the nearest item with its interval
 
 ``--simulate N`` draws N sets of 120 classes, proves thresholds for galleries of 30 and 120 classes on each,
 and counts how often their FPIR on new classes lies within the target; with ``--estimated`` sets of 20, 40 and
-120 classes, and whether estimates are within a factor of two. ``--laws`` chooses distributions by number.
+120 classes (or ``--classes``), and whether estimates are within a factor of two. ``--laws`` chooses
+distributions by number.
 """
 
 from __future__ import annotations
@@ -269,9 +270,11 @@ def simulate(pool: Executor, law: Law, aggregate: Aggregate, draws: range) -> No
         print(f"| {' | '.join(map(str, row))} |", flush=True)
 
 
-def simulate_estimates(pool: Executor, law: Law, aggregate: Aggregate, draws: range) -> None:
+def simulate_estimates(
+    pool: Executor, law: Law, aggregate: Aggregate, draws: range, numbers: list[int]
+) -> None:
     """Print how often the FPIR of an estimated threshold is within a factor of two of the target."""
-    for classes in ESTIMATED_CLASSES:
+    for classes in numbers:
         cases = [Rung(target, classes, "estimated") for target in ESTIMATED_TARGETS]
         reached = reach_rungs(pool, law, aggregate, classes, cases, draws)
         for rung, rates in zip(cases, reached.T, strict=True):
@@ -335,6 +338,7 @@ def main() -> None:
     parser.add_argument("--grocery", action="store_true")
     parser.add_argument("--simulate", type=int, default=0)
     parser.add_argument("--estimated", action="store_true")
+    parser.add_argument("--classes", type=int, nargs="*", default=list(ESTIMATED_CLASSES))
     parser.add_argument("--laws", type=int, nargs="*", default=list(range(len(LAWS))))
     parser.add_argument("--aggregates", nargs="*", default=["evidence"], choices=AGGREGATES)
     parser.add_argument("--first", type=int, default=0, help="seed of the first draw")
@@ -349,7 +353,10 @@ def main() -> None:
         with ProcessPoolExecutor(given.workers) as pool:
             for law in (LAWS[number] for number in given.laws):
                 for aggregate in given.aggregates:
-                    (simulate_estimates if given.estimated else simulate)(pool, law, aggregate, draws)
+                    if given.estimated:
+                        simulate_estimates(pool, law, aggregate, draws, given.classes)
+                    else:
+                        simulate(pool, law, aggregate, draws)
         return
     head = ["data", "references", "score", "recall@1"]
     head += [f"FNIR at FPIR {100 * fpir:g} %" for fpir in FPIRS]

@@ -22,6 +22,7 @@ SURELY = 0.95  # quantile over resampled classes at which a form must not be wor
 NOT_WORSE = 1.1  # the ratio of FNIR up to which it is not
 GAIN = 0.95  # the ratio from which on it is worth its class model
 LEAST_CLASSES = 10  # of two items or more
+FEW_CLASSES = 40  # below it weights are fitted at the strict prior alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +151,9 @@ def list_forms(fitter: EvidenceFitter) -> list[EvidenceForm]:
 
     Where covariances can be estimated forms without them are not tried, and of their classes all are taken:
     on sentences, characters and glyphs these were as good as any other, and a choice among more was worse.
-    PLDA alone is one where classes have one item, whose mean and tightness say nothing.
+    PLDA alone is one where classes have one item, whose mean and tightness say nothing. At even odds a loose
+    class may be matched by most unknown queries, and of few classes one more or less decides the FPIR: their
+    weights are strict.
     """
     classes = "fit" if fitter.training is None else "both"
     sources = [source for source in fitter.pldas if source.classes == classes]
@@ -161,7 +164,8 @@ def list_forms(fitter: EvidenceFitter) -> list[EvidenceForm]:
         forms += [EvidenceForm("all", True, source) for source in sources]
         forms.append(EvidenceForm("similarity-density", stretched=True))
     forms = forms or [EvidenceForm("similarity"), EvidenceForm("similarity", stretched=True)]
-    priors = {form: PRIORS[:1] if len(form.features) == 1 else PRIORS for form in forms}
+    several = PRIORS if len(fitter.fit.classes) >= FEW_CLASSES else PRIORS[1:]
+    priors = {form: PRIORS[:1] if len(form.features) == 1 else several for form in forms}
     return [replace(form, prior=prior) for form in forms for prior in priors[form]]
 
 

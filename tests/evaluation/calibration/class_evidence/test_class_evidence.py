@@ -10,7 +10,7 @@ from common.errors import CalibrationRefused
 from decision.class_evidence import ClassModels, EvidenceScorer
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.calibrate import calibrate_threshold
-from evaluation.calibration.class_evidence.choose_evidence import choose_evidence
+from evaluation.calibration.class_evidence.choose_evidence import choose_evidence, list_forms
 from evaluation.calibration.class_evidence.evidence_trials import (
     MOST_POWER,
     USUAL_POWER,
@@ -19,6 +19,7 @@ from evaluation.calibration.class_evidence.evidence_trials import (
     score_evidence_trials,
 )
 from evaluation.calibration.class_evidence.fit_class_evidence import (
+    PRIORS,
     EvidenceFitter,
     EvidenceForm,
     PldaSource,
@@ -199,6 +200,13 @@ def test_weights_are_fitted_where_strict_thresholds_lie() -> None:
     assert missed[0] is not None
     assert missed[1] is not None
     assert missed[0] < 0.75 * missed[1]
+
+
+def test_few_classes_are_weighed_at_the_strict_prior_alone() -> None:
+    """At even odds strangers match a loose class far more often, and of few classes one decides."""
+    few, many = (EvidenceFitter(draw_unequal(n, 11, "f", 0.5)) for n in (20, 40))
+    assert {form.prior for form in list_forms(few)} == {PRIORS[1]}
+    assert {form.prior for form in list_forms(many)} == set(PRIORS)
 
 
 def test_cross_fitted_scores_have_the_scale_of_the_served_ones() -> None:
