@@ -1,7 +1,7 @@
 """From data to the first served decision: small programs as a user would write them, timed as a whole.
 
-Each reads what ``questions.py`` wrote and prints as its last line a JSON list: the label
-of each query, or null where it is unknown.
+Each reads what ``questions.py`` wrote and writes ``answers.json``: the label of each query in a list, null
+where the query is unknown.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _run(script: Script) -> Figures:
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False
         )
         seconds = perf_counter() - start
-    if done.returncode:
-        raise RuntimeError(f"{file.name} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
-    last = json.loads(done.stdout.strip().splitlines()[-1])
-    return {"all": {"seconds": seconds, "lines": count_lines(file), **judge(last, truth)}}
+        if done.returncode:
+            raise RuntimeError(f"{file.name} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+        answers = json.loads((Path(folder) / "answers.json").read_text())
+    return {"all": {"seconds": seconds, "lines": count_lines(file), **judge(answers, truth)}}

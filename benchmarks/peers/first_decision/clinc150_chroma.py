@@ -64,6 +64,7 @@ try:
     unknown = [row for row in rows if row["label"] == "oos"]
     threshold = np.quantile([similarity for similarity, _ in find(unknown)], 0.97)
     answers = [find([row])[0] for row in read("queries.jsonl")]
-    print(json.dumps([label if similarity >= threshold else None for similarity, label in answers]))
+    decisions = [label if similarity >= threshold else None for similarity, label in answers]
+    Path("answers.json").write_text(json.dumps(decisions))
 finally:
     server.terminate()

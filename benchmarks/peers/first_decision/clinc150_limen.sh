@@ -5,7 +5,7 @@ limen wrap wordllama_256.safetensors --data texts.jsonl --preprocessing wordllam
     --target-fpir 0.03 --out bundle
 limen serve bundle --port 8766 & trap "kill $!" EXIT
 until curl -sf http://127.0.0.1:8766/readyz; do sleep 0.1; done
-python - <<END
+python - > answers.json <<END
 import json
 from limen.client import Client
 with Client("http://127.0.0.1:8766") as client:

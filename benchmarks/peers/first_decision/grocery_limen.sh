@@ -12,7 +12,7 @@ limen train grocery.yaml
 limen export runs/grocery --target-fpir 0.1 --out bundle
 limen serve bundle --port 8765 & trap "kill $!" EXIT
 until curl -sf http://127.0.0.1:8765/readyz; do sleep 0.1; done
-python - <<END
+python - > answers.json <<END
 import base64, json
 from pathlib import Path
 from limen.client import Client

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+from pathlib import Path
 
 import albumentations as albu
 import numpy as np
@@ -73,4 +74,5 @@ threshold = np.quantile(others, 0.90)
 dataset = ImageLabeledDataset(list_photos("queries/*.jpg"), transform=transform)
 queries = inference(extractor, dataset, batch_size=64).numpy()
 answers = [client.query_points("photos", query=query, limit=1).points[0] for query in queries]
-print(json.dumps([each.payload["name"] if each.score >= threshold else None for each in answers]))
+decisions = [each.payload["name"] if each.score >= threshold else None for each in answers]
+Path("answers.json").write_text(json.dumps(decisions))
