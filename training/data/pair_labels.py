@@ -141,4 +141,5 @@ def _read_same(table: pa.Table, path: Path) -> Bools:
     if row >= 0:
         found = table.column("same").cast(pa.string())[row].as_py()
         raise InputError(f"{path}: row {row} of column 'same' is {found!r}, expected 0 or 1.")
-    return is_same.to_numpy(zero_copy_only=False)
+    same: Bools = is_same.to_numpy(zero_copy_only=False)
+    return same
