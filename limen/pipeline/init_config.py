@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from api_schemas.config import Config
-from api_schemas.data_config import DataConfig
+from api_schemas.data_config import DataConfig, SplitConfig
 from api_schemas.manifest import ENCODER_FILE, PREPROCESSING_FILE
 from api_schemas.wrap_config import EncoderConfig, WrapConfig
 from api_schemas.yaml_config import format_yaml, parse_yaml, validate_mapping
@@ -22,6 +22,7 @@ from common.errors import InputError, LimenError
 from encoder.encoder import Encoder
 from encoder.wrapping.presets import PRESETS
 from encoder.wrapping.sentence_transformers import is_sentence_transformer
+from evaluation.calibration.planning.split_plan import plan_split
 from limen.pipeline.embed_data import DATA_KINDS
 from limen.pipeline.stage_encoder import HUBS, TABLE_SUFFIX, stage_encoder
 from training.data.items import Items, read_roles
@@ -65,10 +66,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen of the data: sentences, and the median of the pictures' shorter sides."""
+    """What was seen of the data: sentences, the median of the pictures' shorter sides, classes, items."""
 
     sentences: list[str]
     side: int | None
+    classes: int
+    items: int
 
 
 def _describe_photos(items: Items) -> tuple[str, int | None]:
@@ -207,7 +210,7 @@ def _describe_data(items: Items, recipe: Recipe) -> Seen:
         said.append(
             f"{int((sizes == 1).sum()):,} classes have one item: they are impostors, never found again."
         )
-    return Seen([*said, *recipe.remarks], side)
+    return Seen([*said, *recipe.remarks], side, len(sizes), len(items))
 
 
 def _find_encoder(recipe: Recipe, paths: str | list[str], seen: Seen) -> str | None:
@@ -320,6 +323,7 @@ def _write_head(name: str, paths: str | list[str], recipe: Recipe, seen: Seen, b
         *_entry({"name": name}),
         "",
         *_entry({"data": {"kind": recipe.kind, "path": paths}}),
+        *_write_split(seen),
         "",
         *_write_whitened(f"{ONNX}{bundle}", encoder.dim, recipe.shrinkage),
     ]
@@ -335,10 +339,28 @@ def _write_projection(name: str, paths: str | list[str], seen: Seen, dim: int) -
         *_entry({"name": name}),
         "",
         *_entry({"data": {"kind": "embeddings", "path": paths}}),
+        *_write_split(seen),
         "",
         *_write_whitened("linear", dim, 1.0),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _write_split(seen: Seen) -> list[str]:
+    """A split that thresholds can be proven with, where the usual one leaves them too few classes.
+
+    A head that starts whitened gains little by more classes; nothing for the usual split, or where no split
+    is enough.
+    """
+    usual = SplitConfig()
+    plan = plan_split(seen.classes, (usual.train, usual.validation, usual.test), seen.items / seen.classes)
+    if plan.suggested is None:
+        return []
+    split = dict(zip(("train", "validation", "test"), plan.suggested, strict=True))
+    return [
+        "  # so many classes that thresholds can be proven; the usual 0.6, 0.2, 0.2 leave too few of them",
+        *(f"  {line}" for line in _entry({"split": split})),
+    ]
 
 
 def _write_whitened(backbone: str, dim: int, shrinkage: float) -> list[str]:

@@ -26,12 +26,14 @@ class SplitPlan:
         proven, estimated: whether points can be proven, and estimated.
         strictest_far: the strictest usual FAR that enough impostor pairs support a bound of; None for none.
         sentences: the answer in words, with the split that would do where this one does not.
+        suggested: that split, as fractions of the classes for training, validation and test.
     """
 
     proven: bool
     estimated: bool
     strictest_far: float | None
     sentences: list[str]
+    suggested: tuple[float, float, float] | None = None
 
 
 def plan_split(n_classes: int, fractions: Sequence[float], items_per_class: float) -> SplitPlan:
@@ -65,21 +67,22 @@ def plan_split(n_classes: int, fractions: Sequence[float], items_per_class: floa
     else:
         strictest = "" if far is None else f", proven ones down to about FAR {100 * far:g} %"
         sentences = [f"{what}: operating points will be estimated and proven{strictest}."]
-    if not proven:
-        sentences.append(_suggest(n_classes))
-    return SplitPlan(proven, estimated, far if proven else None, sentences)
+    suggested = None if proven else _suggest(n_classes)
+    if suggested is not None:
+        parts = " / ".join(f"{part:g}" for part in suggested)
+        sentences.append(f"A split of {parts} would carry proven points with these {n_classes} classes.")
+    elif not proven:
+        needed = int(LEAST_CLASSES / (1 - LEAST_TRAINING))
+        sentences.append(f"Proven points take about {needed} classes in all: half of them for training.")
+    return SplitPlan(proven, estimated, far if proven else None, sentences, suggested)
 
 
-def _suggest(n_classes: int) -> str:
-    """The split with the most training that is proven; else the number of classes that would do."""
+def _suggest(n_classes: int) -> tuple[float, float, float] | None:
+    """The split with the most training that is proven."""
     for held_out in FRACTIONS:
         validation = round(0.7 * held_out, 2)
         test = round(held_out - validation, 2)
         of_validation, of_test = int(validation * n_classes + ROUNDING), int(test * n_classes + ROUNDING)
         if of_validation + of_test >= LEAST_CLASSES and of_test >= 2:
-            return (
-                f"A split of {1 - held_out:.2g} / {validation:g} / {test:g} would carry proven points with "
-                f"these {n_classes} classes."
-            )
-    needed = int(LEAST_CLASSES / (1 - LEAST_TRAINING))
-    return f"Proven points take about {needed} classes in all: half of them for training."
+            return round(1 - held_out, 2), validation, test
+    return None

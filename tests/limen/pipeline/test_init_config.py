@@ -114,6 +114,9 @@ def test_vectors_get_a_projection_or_the_network_that_takes_them(limen: Limen, h
     text = (here / "vectors.yaml").read_text()
     assert "180 items of 30 classes, 6 to 6 of each (median 6), 12 numbers each." in text
     assert "limen build vectors.npz --out bundles/vectors" in text
+    assert "split" not in read_mapping(here / "vectors.yaml")["data"], (
+        "no split of 30 classes proves anything"
+    )
     trained = limen("train", "vectors.yaml", "--set", "schedule.epochs=1", "--out", "run")
     assert trained.code == 0, trained.err
     nodes = [helper.make_node("MatMul", ["rows", "weights"], ["features"])]
@@ -122,6 +125,16 @@ def test_vectors_get_a_projection_or_the_network_that_takes_them(limen: Limen, h
     wrapped = limen("init", "vectors", "vectors.npz", "--encoder", network, "--out", "wrap.yaml")
     assert wrapped.code == 0, wrapped.err
     assert build_config("wrap.yaml").encoder.preprocessing is None
+
+
+def test_classes_that_another_split_proves_thresholds_on_get_it(limen: Limen, here: Path) -> None:
+    for classes, expected in ((44, {"train": 0.5, "validation": 0.35, "test": 0.15}), (60, None)):
+        save_embeddings(make_classes(classes, 4, dim=12), here / "v.npz")
+        outcome = limen("init", "vectors", "v.npz", "--out", f"v{classes}.yaml")
+        assert outcome.code == 0, outcome.err
+        assert read_mapping(here / f"v{classes}.yaml")["data"].get("split") == expected
+        checked = limen("data", "check", f"v{classes}.yaml")
+        assert "will be estimated and proven" in checked.out
 
 
 def test_texts_with_a_folder_or_a_token_table(limen: Limen, here: Path) -> None:

@@ -23,6 +23,8 @@ def test_fewer_are_told_the_split_that_would_do() -> None:
     assert plan.estimated
     assert "will be estimated, with wide intervals" in plan.sentences[0]
     assert "A split of 0.5 / 0.35 / 0.15 would carry proven points with these 45 classes." in plan.sentences
+    assert plan.suggested == (0.5, 0.35, 0.15)
+    assert plan_split(45, plan.suggested, 10).proven
 
 
 def test_very_few_are_told_how_many_it_takes() -> None:
@@ -31,3 +33,4 @@ def test_very_few_are_told_how_many_it_takes() -> None:
     assert "too few for any operating point" in plan.sentences[0]
     assert "Proven points take about 40 classes in all" in plan.sentences[1]
     assert plan.strictest_far is None
+    assert plan.suggested is None
