@@ -18,6 +18,6 @@ from pathlib import Path
 from limen.client import Client
 photos = [base64.b64encode(file.read_bytes()).decode() for file in sorted(Path("queries").glob("*.jpg"))]
 with Client("http://127.0.0.1:8765") as client:
-    answers = [client.match([{"input": "data:image/jpeg;base64," + photo}]).results[0] for photo in photos]
+    answers = client.match([{"input": "data:image/jpeg;base64," + photo} for photo in photos]).results
 print(json.dumps([each.label if each.decision == "match" else None for each in answers]))
 END
