@@ -41,7 +41,8 @@ def fit_h_calibration(
     steps = np.log(slope * np.diff(knots))
     parameters = np.concatenate([[slope * knots[0] + start[1]], steps])
     moments = np.zeros((2, len(parameters)))
-    clusters = np.zeros(len(centres), dtype=np.int64)
+    of_windows = add_windows(mass)
+    weight = np.zeros(len(centres))
     best, least = parameters, np.inf
     for number in range(1, ROUNDS + 1):
         rises = np.exp(parameters[1:])
@@ -49,13 +50,14 @@ def fit_h_calibration(
         p = 0.5 * (1 + np.tanh(0.5 * ((1 - along) * odds[place] + along * odds[place + 1])))
         if number % REFRESH == 1:
             clusters, least = _cluster(p), np.inf  # losses over other clusters cannot be compared
-        weight = 1 / np.bincount(clusters, minlength=CLUSTERS)[clusters] / len(np.unique(clusters))
-        off = _average(mass * (p - matches)) / _average(mass)
+            sizes = np.bincount(clusters, minlength=CLUSTERS)
+            weight = 1 / sizes[clusters] / np.count_nonzero(sizes)
+        off = add_windows(mass * (p - matches)) / of_windows
         loss = float(weight @ np.abs(off))
         if loss < least:
             best, least = parameters, loss
-        by_window = weight * np.sign(off) / _average(mass)
-        slopes = _average(by_window) * mass * p * (1 - p)  # windows are even: they are their own transpose
+        by_window = weight * np.sign(off) / of_windows
+        slopes = add_windows(by_window) * mass * p * (1 - p)  # windows are even: they are their own transpose
         of_odds = np.bincount(place, (1 - along) * slopes, len(odds))
         of_odds += np.bincount(place + 1, along * slopes, len(odds))
         tail = np.cumsum(of_odds[::-1])[::-1]  # every later knot rises with a step
@@ -87,12 +89,13 @@ def fill_cells(scores: Float64s, genuine: Bools, weights: Float64s) -> tuple[Flo
     return of_scores, of_matches, mass[kept]
 
 
-def _average(values: Float64s) -> Float64s:
+def add_windows(values: Float64s) -> Float64s:
     """Sums over windows around each cell, float64 [cells]; cut off at the ends."""
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    rows = np.arange(len(values))
-    ends = total[np.minimum(rows + WINDOW // 2 + 1, len(values))]
-    return np.asarray(ends - total[np.maximum(rows - WINDOW // 2, 0)])
+    half = WINDOW // 2
+    total = np.zeros(len(values) + 2 * half + 1)
+    np.cumsum(values, out=total[half + 1 : half + 1 + len(values)])
+    total[half + 1 + len(values) :] = total[half + len(values)]
+    return np.asarray(total[2 * half + 1 :] - total[: len(values)])
 
 
 def _cluster(p: Float64s) -> Int64s:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from common.array_types import Float64s
@@ -11,12 +13,23 @@ OPIS_DRAWS = 2000  # of an interval of OPIS
 CLASSES_NEEDED = 5
 CONFIDENCE = 0.95  # of an interval of OPIS
 DRAWS_AT_ONCE = 200
+KEPT_CELLS = 2**19  # of draws that are kept for the next who asks for the same: 4 MiB each
+KEPT_DRAWS = 8
 
 
 def draw_classes(n: int, seed: int, draws: int = REPLICATES) -> Float64s:
     """float64 [draws, n]: how often each of n classes is drawn, with replacement; rows sum to n."""
+    return (_keep_draws if n * draws <= KEPT_CELLS else _draw)(n, seed, draws)
+
+
+def _draw(n: int, seed: int, draws: int) -> Float64s:
     rng = np.random.default_rng(seed)
-    return rng.multinomial(n, np.full(n, 1.0 / n), size=draws).astype(np.float64)
+    drawn = rng.multinomial(n, np.full(n, 1.0 / n), size=draws).astype(np.float64)
+    drawn.setflags(write=False)
+    return drawn
+
+
+_keep_draws = lru_cache(KEPT_DRAWS)(_draw)
 
 
 def compute_opis_interval(products: Float64s, u: Float64s, seed: int) -> tuple[float, float] | None:

@@ -114,6 +114,7 @@ def fit_softmax_regression(design: Float64s, targets: Int64s, weights: Float64s,
     centre[0], spread[0] = 0.0, 1.0
     scaled = (design - centre) / spread
     n_features, hit = len(design), np.eye(n_outcomes + 1)[:, targets]
+    at = targets, np.arange(len(targets))
 
     def compute_probabilities(values: Float64s) -> Float64s:
         odds = np.vstack([values @ scaled, np.zeros(scaled.shape[1])])
@@ -121,15 +122,15 @@ def fit_softmax_regression(design: Float64s, targets: Int64s, weights: Float64s,
         p = np.exp(odds)
         return np.asarray(p / p.sum(axis=0))
 
-    def compute_loss(values: Float64s) -> float:
-        p = np.maximum((compute_probabilities(values) * hit).sum(axis=0), 1e-300)
-        return float(-(weights @ np.log(p))) + RIDGE * float(np.square(values).sum())
+    def compute_loss(values: Float64s, p: Float64s) -> float:
+        likelihood = np.maximum(p[at], 1e-300)
+        return float(-(weights @ np.log(likelihood))) + RIDGE * float(np.square(values).sum())
 
     values = np.zeros((n_outcomes, n_features))
-    current = compute_loss(values)
+    p = compute_probabilities(values)
+    current = compute_loss(values, p)
     for _ in range(STEPS):
-        p = compute_probabilities(values)[:n_outcomes]
-        gradient = ((p - hit[:n_outcomes]) * weights) @ scaled.T + 2 * RIDGE * values
+        gradient = ((p - hit)[:n_outcomes] * weights) @ scaled.T + 2 * RIDGE * values
         curvature = np.empty((n_outcomes, n_features, n_outcomes, n_features))
         for a in range(n_outcomes):
             for b in range(n_outcomes):
@@ -137,7 +138,11 @@ def fit_softmax_regression(design: Float64s, targets: Int64s, weights: Float64s,
                 curvature[a, :, b] = (scaled * spread_of_p) @ scaled.T
         flat = curvature.reshape(values.size, values.size) + 2 * RIDGE * np.eye(values.size)
         step = np.linalg.solve(flat, gradient.ravel()).reshape(values.shape)
-        while (lower := compute_loss(values - step)) > current and float(np.abs(step).max()) > 1e-10:
+        while True:
+            p = compute_probabilities(values - step)
+            lower = compute_loss(values - step, p)
+            if not (lower > current and float(np.abs(step).max()) > 1e-10):
+                break
             step /= 2
         values, current = values - step, lower
         if float(np.abs(step).max()) < 1e-7:

@@ -20,7 +20,7 @@ from evaluation.calibration.fit_probability import (
     fit_temperature,
     measure_reliability,
 )
-from evaluation.calibration.h_calibration import fit_h_calibration
+from evaluation.calibration.h_calibration import WINDOW, add_windows, fit_h_calibration
 
 
 def make_labelled(seed: int, skew: bool = False, classes: int = 60, each: int = 60) -> LabelledScores:
@@ -173,6 +173,13 @@ def test_rank_mixup_is_less_confident_where_hard_impostors_score_as_high() -> No
     slope, intercept = (float(np.asarray(platt.parameters[name])) for name in ("slope", "intercept"))
     mixed = fit_rank_mixup(data, (slope, intercept))
     assert 0 < float(np.asarray(mixed.parameters["slope"])) < 0.9 * slope
+
+
+@pytest.mark.parametrize("n", [1, 20, 21, 41, 42, 300])
+def test_sums_over_windows_agree_with_a_loop(n: int) -> None:
+    values, half = np.random.default_rng(n).normal(size=n), WINDOW // 2
+    expected = [values[max(row - half, 0) : row + half + 1].sum() for row in range(n)]
+    np.testing.assert_allclose(add_windows(values), expected, atol=1e-12)
 
 
 def test_what_a_loss_learned_is_taken_where_it_holds() -> None:

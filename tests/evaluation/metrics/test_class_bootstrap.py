@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from evaluation.metrics import class_bootstrap
 from evaluation.metrics.class_bootstrap import compute_opis_interval, draw_classes
 
 
@@ -12,6 +14,9 @@ def test_a_draw_has_as_many_classes_as_there_are() -> None:
     assert drawn.shape == (400, 7)
     np.testing.assert_array_equal(drawn.sum(axis=1), 7)
     np.testing.assert_array_equal(drawn, draw_classes(7, seed=3, draws=400))
+    np.testing.assert_array_equal(drawn, class_bootstrap._draw(7, 3, 400), "those kept are those drawn anew")
+    with pytest.raises(ValueError, match="read-only"):
+        drawn[0, 0] = 1.0
     np.testing.assert_allclose(drawn.mean(axis=0), 1, atol=0.2)
 
 
