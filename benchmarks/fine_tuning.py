@@ -49,11 +49,14 @@ def compute_figures(
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="+", metavar="NAME=FILE")
+    parser.add_argument("files", nargs="*", metavar="NAME=FILE")
     parser.add_argument("--references", type=int, default=5)
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--replicates", type=int, default=REPLICATES)
     given = parser.parse_args()
+    if not given.files:
+        print("Nothing to compare: name embeddings of trained networks (docs/results.md says how they are made).")
+        return
     head = ["network", "recall@1", f"recall@1, {given.references} references", "FNIR at FPIR 5 %"]
     print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
     baseline: list[Float64s] = []

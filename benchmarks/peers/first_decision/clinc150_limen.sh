@@ -2,7 +2,7 @@
 cp "$LIMEN_DATASETS"/encoders/wordllama_* .
 printf 'preset: static\ntokenizer: wordllama_tokenizer.json\n' > wordllama.yaml
 limen wrap wordllama_256.safetensors --data texts.jsonl --preprocessing wordllama.yaml --unknown-label oos \
-    --target-fpir 0.03 --out bundle
+    --target-fpir 0.03 --sample-items 5000 --out bundle
 limen serve bundle --port 8766 & trap "kill $!" EXIT
 until curl -sf http://127.0.0.1:8766/readyz; do sleep 0.1; done
 python - > answers.json <<END
