@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=REPLICATES)
     given = parser.parse_args()
     if not given.files:
-        print("Nothing to compare: name embeddings of trained networks (docs/results.md says how they are made).")
+        print("Nothing to compare: name embeddings of trained networks (docs/results.md, photos).")
         return
     head = ["network", "recall@1", f"recall@1, {given.references} references", "FNIR at FPIR 5 %"]
     print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
