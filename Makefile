@@ -30,11 +30,15 @@ test: setup      ## the whole test suite, long forms left out
 	$(PYTEST) -m 'not full'
 
 PLAIN := FAISS_SIMD_LEVEL=NONE FAISS_OPT_LEVEL=generic ATEN_CPU_CAPABILITY=default
+# what computes with FAISS or torch, and what waits for a busy machine; files and refusals are the same anywhere
+RESUME := tests/training/loop/test_resume.py
+PORTABLE := tests/index/engines tests/index/search tests/decision tests/properties/test_index_machine.py tests/service/runtime \
+	$(RESUME)::test_a_signal_saves_and_resuming_is_the_same_run_bit_for_bit \
+	$(RESUME)::test_kill_9_loses_at_most_an_epoch_and_nothing_of_the_result
 test-portable: setup ## what a processor could change, on the plainest instructions and beside two busy loops
 	nice sh -c 'while :; do :; done' & one=$$!; nice sh -c 'while :; do :; done' & two=$$!; \
 	trap "kill $$one $$two" EXIT; \
-	$(PLAIN) $(PYTEST) -m 'not full' -q \
-		tests/index/engines tests/index/search tests/decision tests/properties tests/training/loop/test_resume.py tests/service/runtime
+	$(PLAIN) $(PYTEST) -m 'not full' -q $(PORTABLE)
 
 test-full: setup ## the whole test suite with its long forms
 	LIMEN_RANDOM_EXAMPLES=1 $(PYTEST)
