@@ -335,7 +335,8 @@ def _write_projection(name: str, paths: str | list[str], seen: Seen, dim: int) -
     lines = [
         *_comment(seen.sentences),
         f"# As they are, without training: limen build {source} --out bundles/{name}. This file trains one",
-        "# matrix on them, in seconds, for vectors that tell your classes apart better.",
+        "# matrix on them, in seconds, for vectors that tell your classes apart better. Ask its service with",
+        '# {"input": YOUR VECTOR}, which goes through the matrix; {"vector": ...} is what came out of it.',
         *_entry({"name": name}),
         "",
         *_entry({"data": {"kind": "embeddings", "path": paths}}),

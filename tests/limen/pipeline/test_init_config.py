@@ -114,6 +114,7 @@ def test_vectors_get_a_projection_or_the_network_that_takes_them(limen: Limen, h
     text = (here / "vectors.yaml").read_text()
     assert "180 items of 30 classes, 6 to 6 of each (median 6), 12 numbers each." in text
     assert "limen build vectors.npz --out bundles/vectors" in text
+    assert '{"input": YOUR VECTOR}' in text, "one of the same length as an embedding is taken for one"
     assert "split" not in read_mapping(here / "vectors.yaml")["data"], (
         "no split of 30 classes proves anything"
     )
