@@ -155,15 +155,22 @@ def test_the_slowest_body_makes_room_where_no_connection_is_idle(start: Any, bun
 def test_where_every_connection_is_being_answered_one_more_is_refused(
     start: Any, bundle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go = threading.Event()
-    monkeypatch.setattr("service.routers.search._search", lambda *given: go.wait(60) and [])
-    address = start(bundle.path, max_connections=2)
+    go, begun = threading.Event(), threading.Semaphore(0)
+
+    def search(*_: object) -> list[object]:
+        begun.release()
+        go.wait(60)
+        return []
+
+    monkeypatch.setattr("service.routers.search._search", search)
+    address = start(bundle.path, max_connections=2, threads=2)
     body = b'{"queries": [{"id": "item-0"}], "exact": true}'
     try:
         with connect(address) as one, connect(address) as two:
             for connection in (one, two):
                 connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-            time.sleep(0.2)
+            assert begun.acquire(timeout=60)
+            assert begun.acquire(timeout=60)
             with connect(address) as late:
                 answer = read_all(late)
             assert answer.startswith(b"HTTP/1.1 429 ")
