@@ -56,8 +56,11 @@ class ServerProcess:
 
 
 def list_tree(pid: int) -> list[int]:
-    """A process and all below it."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    """A process and all below it; nothing where it has ended."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     return [pid, *(each for child in children for each in list_tree(int(child)))]
 
 
@@ -71,9 +74,13 @@ def measure_memory(processes: Iterable[int]) -> float:
 
 
 def measure_cpu(processes: Iterable[int]) -> float:
-    """Seconds of processor time that these took, with their children that have ended."""
+    """Seconds of processor time that these took, with their children that have ended.
+
+    One that ends before it is looked at counts among its parent's.
+    """
     ticks = 0
-    for pid in processes:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(map(int, fields[11:15]))
+    for pid in reversed(list(processes)):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")

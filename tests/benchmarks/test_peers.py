@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -40,6 +43,7 @@ from benchmarks.peers.report.table import (
 )
 from benchmarks.peers.results import Record, Results, measure_rounds
 from benchmarks.peers.scripts import FOLDER, SCRIPTS, count_lines
+from benchmarks.peers.server_process import list_tree, measure_cpu
 from benchmarks.peers.worker import carry_out
 
 SIZE = "5,000 x 32"
@@ -310,6 +314,15 @@ def test_a_load_counts_calls_and_passes_errors_on() -> None:
 
     with pytest.raises(ValueError, match="no"):
         measure_calls(fail, clients=1, seconds=0.05)
+
+
+def test_processes_that_have_ended_take_no_more_processor_time() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert list_tree(ended.pid) == []
+    assert measure_cpu([ended.pid]) == 0
+    assert list_tree(os.getpid())[0] == os.getpid()
+    assert measure_cpu([os.getpid()]) > 0
 
 
 @contextmanager
