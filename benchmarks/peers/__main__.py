@@ -3,7 +3,7 @@
     make bench-peers                                     # installs the peers into .venv-peers, once
     python -m benchmarks.peers --keep FOLDER             # every job; the folder keeps what was built
     python -m benchmarks.peers --jobs search match --dims 128
-    python -m benchmarks.peers --small                   # under three minutes; fails where a ratio fell
+    python -m benchmarks.peers --small                   # under 3 minutes; fails where an answer costs more
     python -m benchmarks.peers --write docs/performance.md
 
 Rows lie around items / 20 centres, ``unit(centre + 1.2 / sqrt(d) * normal)``. Each engine is set up as its
@@ -56,7 +56,7 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="figures as JSON, round by round; other jobs in it stay")
     parser.add_argument("--resume", action="store_true", help="measure only the rounds that --out lacks")
     parser.add_argument("--write", type=Path, help="write the tables into this page, the plot beside it")
-    parser.add_argument("--small", action="store_true", help="5,000 x 32, and fail where a ratio fell")
+    parser.add_argument("--small", action="store_true", help="5,000 x 32; fails where an answer costs more")
     parser.add_argument(
         "--remember", action="store_true", help="with --small: make these ratios the usual ones"
     )
@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.remember:
         write_reference(ratios)
     losses = find_losses(ratios)
-    print("\n".join(losses) or "No ratio fell by more than twice its spread.")
+    print("\n".join(losses) or "No answer costs more than usually by over twice its spread.")
     return 1 if losses else 0
 
 

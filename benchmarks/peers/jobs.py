@@ -18,7 +18,7 @@ CASES = {  # clients, and queries a request
     "1 client, batches of 64": (1, BATCH),
     "8 clients, batches of 64": (8, BATCH),
 }
-SMALL_CASES = {name: CASES[name] for name in ("8 clients, single", "1 client, batches of 64")}
+SMALL_CASES = {name: CASES[name] for name in ("1 client, single", "1 client, batches of 64")}
 
 
 def measure_search(bench: Bench, name: str, seconds: float) -> Figures:
