@@ -182,7 +182,8 @@ class TeacherConfig(Part):
 
     ``vectors``: an embeddings file with the ids of the data, its rows as long as the teacher made them (one
     without ids is in the data's own order). ``bundle``: a bundle or a run's ``encoder`` folder, whose encoder
-    is asked; its features have length 1. Features are as long as ``model.embedding_dim``.
+    is asked; its features have length 1. Features are as long as ``model.embedding_dim``, but for losses that
+    compare similarities alone (``ckd``, ``margin_mse``, ``prototype_relation``).
     ``data``: further inputs of the same kind, whose labels are not looked at and may be missing; each batch
     has ``data_per_batch`` of them, from which the losses learn that need no labels (``ckd``,
     ``prototype_relation``). They need ``bundle``, or vectors by their ids.

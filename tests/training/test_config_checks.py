@@ -77,6 +77,16 @@ def test_a_miner_is_refused_where_nothing_follows_it(small: MakeConfig, name: st
     assert min(compute_gradients(config)) > 1e-4
 
 
+def test_a_teacher_that_is_not_there_is_refused_before_the_data_is_read(
+    small: MakeConfig, tmp_path: Path
+) -> None:
+    missing = str(tmp_path / "no.npz")
+    with pytest.raises(ConfigError, match=r"teacher\.vectors: .*no\.npz is not a file: give an embeddings"):
+        check_config(small(loss="ckd", teacher={"vectors": missing}))
+    with pytest.raises(ConfigError, match=r"teacher\.bundle: .* has no preprocessing\.json: give a bundle"):
+        check_config(small(loss="ckd", teacher={"bundle": str(tmp_path)}))
+
+
 def test_a_margin_that_rises_by_steps_goes_with_a_sharpness_aware_step(small: MakeConfig) -> None:
     check_config(small(loss="nt_xent_am", optimizer={"sam": 0.05}))
 

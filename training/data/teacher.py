@@ -25,9 +25,19 @@ ITEMS_AT_ONCE = 64
 
 
 def check_teacher_kind(teacher: TeacherConfig, data: DataConfig) -> None:
-    """Raises ConfigError when a bundle's encoder takes another kind of input than the data is."""
+    """Raises ConfigError when there is no such teacher, or its encoder takes another kind of input."""
     if teacher.bundle is None:
+        if not Path(str(teacher.vectors)).is_file():
+            raise ConfigError(
+                f"teacher.vectors: {teacher.vectors} is not a file: give an embeddings file (.npz, .parquet) "
+                "with the items' ids."
+            )
         return
+    if not (Path(teacher.bundle) / PREPROCESSING_FILE).is_file():
+        raise ConfigError(
+            f"teacher.bundle: {teacher.bundle} has no {PREPROCESSING_FILE}: give a bundle or the exported "
+            "encoder of a run, or teacher.vectors."
+        )
     taken = load_preprocessing(Path(teacher.bundle) / PREPROCESSING_FILE).kind
     given = open_kind(data).build_placeholder().kind
     if taken != given:

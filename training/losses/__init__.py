@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from api_schemas.yaml_config import NamedPart
+from common.errors import ConfigError
 from training.losses.base import Loss as Loss
 from training.losses.class_vector_base import start_from_class_means as start_from_class_means
 from training.losses.parts.training_classes import TrainingClasses as TrainingClasses
@@ -88,7 +89,15 @@ LOSSES: dict[str, type[Loss]] = {
 
 
 def build_loss(spec: NamedPart, *, classes: TrainingClasses, embedding_dim: int) -> Loss:
-    """The loss of that name with those parameters; raises ConfigError naming the nearest valid one."""
+    """The loss of that name with those parameters.
+
+    Raises:
+        ConfigError: an unknown name or parameter (names the nearest), or a value that the loss cannot take.
+    """
+    for key, value in spec.parameters.items():
+        must_be_positive = spec.name in LOSSES and key in LOSSES[spec.name].positive
+        if must_be_positive and isinstance(value, int | float) and value <= 0:
+            raise ConfigError(f"loss ({spec.name}): {key} must be above 0, found {value:g}.")
     return build_from_spec(
         LOSSES,
         spec,

@@ -60,6 +60,8 @@ class Loss(BaseMetricLossFunction):
         needs_teacher: whether it is refused where the configuration has no teacher.
         takes_any_size: whether the teacher's features may be of another length than the embedding.
         takes_unlabelled: whether it learns from items of the teacher's own data, whose label is -1.
+        positive: parameters that must be above 0, where the loss has them: at 0 it has no slope or no value,
+            below it pulls apart what it should pull together.
         lr_factor: on the learning rate of its own parameters, unless the configuration says another.
         adam_eps: of AdamW and its kind for them; with a large one steps follow the size of the gradient.
         match_probability: from a cosine, at the fraction of positives among the pairs it was learned from.
@@ -80,6 +82,7 @@ class Loss(BaseMetricLossFunction):
     needs_teacher: ClassVar[bool] = False
     takes_any_size: ClassVar[bool] = False
     takes_unlabelled: ClassVar[bool] = False
+    positive: ClassVar[frozenset[str]] = frozenset({"temperature", "scale", "softmax_scale", "alpha"})
     lr_factor: float = 10.0
     adam_eps: float = 1e-8
     match_probability: Probability | None = None

@@ -30,6 +30,7 @@ class BinomialDeviance(PairLoss):
     paper = "Yi et al., Deep Metric Learning for Practical Person Re-Identification, ICPR 2014"
     when = "When scores should read as yes or no per pair, without competition between pairs."
     roles = "items"
+    positive = PairLoss.positive | {"beta", "gamma"}
 
     def __init__(self, beta: float = 2.0, gamma: float = 50.0, middle: float = 0.5) -> None:
         super().__init__(distance=CosineSimilarity())

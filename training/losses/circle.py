@@ -36,6 +36,7 @@ class Circle(PairLoss, CircleLoss):
     paper = "Sun et al., Circle Loss, CVPR 2020, arXiv 2002.10857"
     when = "Pairs of very different difficulty: each similarity sets its own pace."
     roles = "items"
+    positive = PairLoss.positive | {"gamma"}
 
     def __init__(self, margin: float = 0.4, gamma: float = 80.0) -> None:
         super().__init__(m=margin, gamma=gamma)
@@ -70,6 +71,7 @@ class CircleSoftmax(ClassVectorLoss):
     name = "circle_softmax"
     paper = "Sun et al., Circle Loss, CVPR 2020, arXiv 2002.10857"
     when = "Softmax training on many classes, e.g. faces, where similarities differ much in difficulty."
+    positive = ClassVectorLoss.positive | {"gamma"}
     vectors = "weight"
 
     def __init__(

@@ -38,6 +38,7 @@ class HierarchicalContrastive(Loss):
     name = "hierarchical_contrastive"
     paper = "Cai et al., Hierarchical Pretraining for Biomedical Term Embeddings, 2023, arXiv 2307.00266"
     when = "Labels that form a tree."
+    positive = Loss.positive | {"a"}
     needs_hierarchy = True
 
     paths: Tensor

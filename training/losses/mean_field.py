@@ -98,6 +98,7 @@ class MeanFieldMultiSimilarity(MeanFieldLoss):
     name = "mean_field_class_wise_multi_similarity"
     paper = "Furusawa, Mean Field Theory in Deep Metric Learning, ICLR 2024, arXiv 2306.15368"
     when = "Multi-similarity at the cost of a proxy loss."
+    positive = MeanFieldLoss.positive | {"beta"}
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ class MultiSimilarity(PairLoss, MultiSimilarityLoss):
     paper = "Wang et al., Multi-Similarity Loss, CVPR 2019, arXiv 1904.06627"
     when = "The default: strong, with little to tune."
     roles = "items"
+    positive = PairLoss.positive | {"beta"}
 
     def __init__(self, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5) -> None:
         super().__init__(alpha=alpha, beta=beta, base=base)

@@ -120,6 +120,7 @@ class FastAP(PmlLoss, losses.FastAPLoss):
     name = "fast_ap"
     paper = "Cakir et al., CVPR 2019"
     when = "When average precision is the figure that matters; needs large batches."
+    positive = Loss.positive | {"num_bins"}
     takes_references = False
 
     def __init__(self, num_bins: int = 10) -> None:
@@ -197,6 +198,7 @@ class PNP(PmlLoss, losses.PNPLoss):
     name = "pnp"
     paper = "Li et al., AAAI 2022, arXiv 2102.04640"
     when = "When the ranking above the positives is the figure that matters; cubic in the batch."
+    positive = Loss.positive | {"anneal"}
     takes_references = False
     takes_indices = False
 
@@ -216,6 +218,7 @@ class SubCenterArcFace(PmlClassVectorLoss, _FiniteSlopeAtTarget, losses.SubCente
     name = "sub_center_arcface"
     paper = "Deng et al., ECCV 2020"
     when = "As arcface, with noisy labels or classes of several looks."
+    positive = Loss.positive | {"sub_centers"}
 
     def __init__(
         self,

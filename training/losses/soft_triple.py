@@ -33,6 +33,7 @@ class SoftTriple(Loss, SoftTripleLoss):
     name = "soft_triple"
     paper = "Qian et al., SoftTriple, ICCV 2019, arXiv 1909.05235"
     when = "Classes of several looks (centres per class), a few hundred classes."
+    positive = Loss.positive | {"gamma", "centers_per_class"}
     takes_references = False
     lr_factor = 100.0
 

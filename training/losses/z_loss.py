@@ -43,6 +43,7 @@ class ZLoss(ClassVectorLoss):
     name = "z_loss"
     paper = "de Brébisson and Vincent, The Z-loss, 2016, arXiv 1604.08859"
     when = "Outputs whose scale must not matter; very many classes at the cost of few."
+    positive = ClassVectorLoss.positive | {"a"}
     vectors = "weight"
 
     weight: Tensor

@@ -47,6 +47,8 @@ class CrossBatchMemory(nn.Module):
         super().__init__()
         if size < 1:
             raise ValueError(f"size must be at least 1, found {size}")
+        if weight <= 0 or warmup < 0:
+            raise ValueError(f"weight must be above 0, warmup 0 or more, found {weight:g} and {warmup}")
         self.loss, self.miner = loss, miner
         self.weight, self.warmup = weight, warmup
         self.mixes = bool(getattr(loss, "mixes", False))

@@ -12,6 +12,7 @@ from common.errors import ConfigError, InputError
 from tests.training.losses.cases import CLASSES, DIMENSION, NAMES, batch, compute_value_and_gradient, make
 from training.losses import LOSSES, TrainingClasses, build_loss, list_losses
 from training.losses.base import BaseMetricLossFunction
+from training.registry import list_settings
 
 WHOLE_BATCH = {
     "icnn",
@@ -260,6 +261,18 @@ def test_indices_restrict_or_weight(name: str) -> None:
     untouched = [6, 7, 9, 10, 11, 12, 13, 14]
     assert name in COMPARED_WITH_ALL or gradient[untouched].abs().max() == 0
     assert torch.isfinite(compute_value_and_gradient(make(name), items, labels, single)[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_scale_of_nothing_or_the_wrong_way_round_is_refused(name: str) -> None:
+    settings = list_settings(LOSSES[name])
+    scales = [key for key in ("temperature", "scale", "alpha", "num_bins", "anneal", "a") if key in settings]
+    if name not in ("amcl", "sbcl", "lmpt", "margin"):
+        scales += [key for key in ("beta", "gamma") if key in settings]
+    for key in scales:
+        for value in (0, -1):
+            with pytest.raises(ConfigError, match=rf"loss \({name}\): .*"):
+                make(name, **{key: value})
 
 
 @pytest.mark.parametrize("name", NAMES)
