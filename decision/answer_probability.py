@@ -20,7 +20,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -145,8 +145,9 @@ class WeightMatrix:
 class AnswerModel:
     """The weights of an operating point, ready to be applied.
 
-    Scores and gaps beyond those that the weights were fitted on count as the nearest of these, so that a
-    squared term never turns round; the number of classes is extrapolated.
+    Scores and gaps beyond those that the weights were fitted on count as the nearest of these; the number of
+    classes is extrapolated. The log-odds of the best class stay at their highest from the gap on where their
+    square would make them fall again: no answer is less sure because its winner is clearer.
     """
 
     calibration: AnswerProbability
@@ -188,10 +189,30 @@ class AnswerModel:
         numbers[LOG_CLASSES] = np.log(np.maximum(n_classes, 1.0))
         numbers[GAP, ~ranked] = 0.0
         outcomes = np.empty(numbers.shape)
+        lift = self._compute_lift(numbers[SCORE], numbers[GAP], numbers[LOG_CLASSES])
         for chosen, matrix in ((ranked, self.ranked), (~ranked, self.alone)):
             if chosen.any():
-                outcomes[:, chosen] = _apply(matrix, numbers[:, chosen], shift)
+                lifted = np.where(ranked, lift, 0.0)[chosen]
+                outcomes[:, chosen] = _apply(matrix, numbers[:, chosen], shift, lifted)
         return AnswerOutcomes(*outcomes)
+
+    def _compute_lift(self, score: Any, gap: Any, log_classes: Any) -> Any:
+        """What the log-odds of the best class have lost since their vertex; numbers, or float64 [n] each."""
+        square, constant, of_score, of_classes = self._gap_weights
+        if square >= 0:
+            return 0.0
+        vertex = (constant + of_score * score + of_classes * log_classes) / (-2 * square)
+        beyond = (vertex > 0) * (gap > vertex) * (gap - vertex)
+        return -square * beyond * beyond
+
+    @cached_property
+    def _gap_weights(self) -> tuple[float, float, float, float]:
+        """Weights of the gap's square, of the gap, and of its products with the score and the classes."""
+        names = ("gap_squared", "gap", "score_gap", "gap_log_classes")
+        square, constant, of_score, of_classes = (
+            float(self.calibration.weights.get(f"first.{name}", 0.0)) for name in names
+        )
+        return square, constant, of_score, of_classes
 
     def _compute_one(self, score: float, gap: float, n_classes: int, shift: float) -> AnswerOutcomes:
         """As ``compute`` for one query: on arrays of one number it would take five times as long."""
@@ -200,12 +221,16 @@ class AnswerModel:
         ranges = self.calibration.ranges
         for place, value, (low, high) in ((SCORE, score, ranges["score"]), (GAP, gap, ranges["gap"])):
             numbers[place] = min(max(value, low), high)
-        if not is_ranked:
+        lift = 0.0
+        if is_ranked:
+            lift = self._compute_lift(numbers[SCORE], numbers[GAP], numbers[LOG_CLASSES])
+        else:
             numbers[GAP] = 0.0
         matrix = self.ranked if is_ranked else self.alone
         odds = [-math.inf, -math.inf, -math.inf, 0.0]
         for row, terms in zip(matrix.rows, matrix.terms, strict=True):
             odds[row] = shift + sum([weight * numbers[a] * numbers[b] for weight, a, b in terms])
+        odds[0] += lift
         highest = max(odds)
         weights = [math.exp(value - highest) for value in odds]
         total = sum(weights)
@@ -216,11 +241,12 @@ class AnswerModel:
         return np.minimum(np.maximum(values, low), high)
 
 
-def _apply(matrix: WeightMatrix, numbers: Float64s, shift: float) -> Float64s:
-    """float64 [4, n]: the softmax of the log-odds, shifted; ``numbers`` [4, n]."""
+def _apply(matrix: WeightMatrix, numbers: Float64s, shift: float, lift: Float64s) -> Float64s:
+    """float64 [4, n]: the softmax of the log-odds, shifted, those of the first lifted; ``numbers`` [4, n]."""
     odds = np.full(numbers.shape, -np.inf)
     odds[-1] = 0.0
     odds[matrix.rows] = matrix.compute_odds(numbers) + shift
+    odds[0] += lift
     weights = np.exp(odds - np.maximum.reduce(odds))
     return np.asarray(weights / np.add.reduce(weights))
 

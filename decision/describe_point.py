@@ -76,3 +76,24 @@ def count_of_thousand(rate: float) -> str:
     if of_thousand >= 9.95:
         return f"{of_thousand:,.0f}"
     return f"{of_thousand:.2g}" if of_thousand < 0.95 else f"{of_thousand:.1f}".removesuffix(".0")
+
+
+def describe_other_classes(point: OperatingPoint) -> str | None:
+    """A sentence where the classes of the proof are matched more or less than aimed at, beyond chance.
+
+    A proven point is matched less by design. None without a proof on a set of other classes.
+    """
+    name, aimed = ("fpir" if get_endpoint(point.target) == "match" else "far"), point.target.value
+    proof = point.proof
+    if point.target.kind != name or aimed is None or proof is None or getattr(proof, f"{name}_upper") is None:
+        return None
+    rate, ends = getattr(proof, name), getattr(proof, f"{name}_ci")
+    if ends is None or ends[0] <= aimed <= ends[1] or (rate < aimed and point.status == "proven"):
+        return None
+    kind, instead = ("harder", "stricter") if rate > aimed else ("easier", "looser")
+    low, high = (count_of_thousand(end) for end in ends)
+    return (
+        f"Chosen for {count_of_thousand(aimed)} of 1,000; on the classes of the test it is "
+        f"{count_of_thousand(rate)} ({low} to {high}), as they are {kind} to tell apart than those it was "
+        f"chosen on. Where deployment is like the test, a {instead} target gives what is wanted."
+    )

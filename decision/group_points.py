@@ -28,8 +28,8 @@ def select_point_of_group(
         raise OtherGroup(
             f"No operating point is for the group '{group}'; "
             + (f"there are points for {', '.join(known)}. " if known else "no point is for a group at all. ")
-            + "Leave group out, or make points for groups: `limen export RUN --group COLUMN "
-            "--set calibration.group_mode=own`."
+            + "Leave group out, or make points for groups: `--group COLUMN --set calibration.group_mode=own` "
+            "of limen export, build and wrap."
         )
 
     def measure_likeness(point: OperatingPoint) -> tuple[bool, ...]:

@@ -35,7 +35,11 @@ class SavedPoint:
     class_arrays: ClassArrays | None = None
 
     def save(self, path: Path) -> None:
-        """Write what the point needs, then the point: no point on disk lacks its cohort or class model."""
+        """Write what the point needs, then the point: no point on disk lacks its cohort or class model.
+
+        Folders that are missing are made: nothing that took minutes is lost for one.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
         if self.cohort is not None:
             save_embeddings(self.cohort, get_cohort_path(path))
         if self.class_arrays is not None:

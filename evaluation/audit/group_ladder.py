@@ -9,12 +9,13 @@ from common.errors import CalibrationRefused
 from common.progress import Track, silent
 from decision.targets import get_endpoint
 from evaluation.audit.group_points import GroupCalibrator, GroupMode
-from evaluation.calibration.calibrate import Calibration
+from evaluation.calibration.calibrate import Calibration, StatusChoice
 from evaluation.calibration.ladder import (
     STATUSES,
     ExpectedCosts,
     Ladder,
     choose_point,
+    describe_refusals,
     list_rungs,
     list_unusable,
     prepare_calibrators,
@@ -60,6 +61,7 @@ def calibrate_group_ladder(
     points: list[Calibration] = []
     of_groups: list[Calibration] = []
     reasons: list[str] = []
+    refusals: list[tuple[Target, StatusChoice, CalibrationRefused]] = []
     for target in track(wanted, "operating points", len(wanted)):
         calibrator = overall[get_endpoint(target)]
         by_group = prepared[id(calibrator)]
@@ -71,15 +73,18 @@ def calibrate_group_ladder(
                 else:
                     points.append(calibrator.calibrate(rung, status))
             except CalibrationRefused as refusal:
-                reasons.append(f"{target.kind} {100 * (target.value or 0):g} %, {status}: {refusal}")
+                refusals.append((target, status, refusal))
             if mode == "own":
                 own, missing = by_group.calibrate_own(rung, status)
                 of_groups += own
                 reasons += missing
+    reasons = describe_refusals(refusals) + reasons
     if not points and not of_groups:
         raise CalibrationRefused(" ".join(dict.fromkeys(reasons)))
     general = [calibration.point for calibration in points]
     active = {endpoint: choose_point(general, endpoint, costs) for endpoint in overall}
     reasons += list_unusable(general)
     tradeoffs = measure_tradeoffs(overall, general, confidence, track)
-    return Ladder([*points, *of_groups], active, costs.describe(), list(dict.fromkeys(reasons)), tradeoffs)
+    reasons = list(dict.fromkeys(reasons))
+    notes = overall["match"].sources.notes
+    return Ladder([*points, *of_groups], active, costs.describe(general), reasons, tradeoffs, notes)

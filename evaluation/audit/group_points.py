@@ -142,8 +142,13 @@ class GroupCalibrator:
             "answer": overall.answer if target.kind == "fpir" else None,
             "consistency": overall.consistency,
         }
-        # where no fold of a group's classes carries a bound, that of all its classes is what is known
-        shown = point.proof or Proof(**point.fit.model_dump(), status=status)
+        # without test classes what all classes of the group say of this very threshold: folds have others
+        shown = point.proof
+        if shown is None or getattr(shown, f"{target.kind}_upper") is None:
+            folds = "" if shown is None else f"; {shown.method}"
+            unknown = None if shown is None else shown.unknown
+            shown = Proof(**point.fit.model_dump(), status=status).model_copy(update={"unknown": unknown})
+            shown = shown.model_copy(update={"method": f"{shown.method}{folds}"})
         method = f"of {worst}, the worst of {len(made)} groups; {shown.method}"
         changes["proof"] = shown.model_copy(update={"method": method})
         return replace(made[worst], point=point.with_changes(**changes))

@@ -215,8 +215,8 @@ class Calibrator:
         if evidence.scorer is None:
             if aggregate == "evidence":
                 raise CalibrationRefused(
-                    f"A search by class evidence cannot be calibrated: {evidence.reason}; give more classes, "
-                    "or another aggregate."
+                    f"A search by class evidence cannot be calibrated: {evidence.reason.partition(': ')[2]}; "
+                    "give more classes, or another aggregate."
                 )
             return self._search(sources.note(evidence.reason), self.chosen, "nearest")
         chosen = ChosenScore(evidence.scorer, evidence.cohort, evidence.reason)

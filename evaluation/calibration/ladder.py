@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import log
 
 from api_schemas.operating_point import (
     AggregateChoice,
@@ -29,6 +30,7 @@ from evaluation.calibration.tradeoff.measure_tradeoff import measure_tradeoffs
 FPIR_RUNGS = (0.001, 0.003, 0.01, 0.03, 0.1)
 FAR_RUNGS = (0.0001, 0.001, 0.01)
 STATUSES: tuple[StatusChoice, ...] = ("proven", "estimated")
+USUAL = 0.01  # the target where nothing is known of what is missed
 USEFUL = 0.5  # of the known queries that a usable point keeps
 
 
@@ -59,8 +61,13 @@ class ExpectedCosts:
             return None
         return self.unknown_share * self.false_match * rates.false + (1 - self.unknown_share) * rates.missed
 
-    def describe(self) -> str:
-        """In words, what was assumed."""
+    def describe(self, points: Sequence[OperatingPoint]) -> str:
+        """In words, what decides between these points."""
+        if all(self.compute(point) is None for point in points):
+            return (
+                f"its target, as near to {100 * USUAL:g} % as there is: no class has two items that could be "
+                "compared, so that nothing is known of what a threshold misses"
+            )
         return (
             f"least expected cost with {self.unknown_share:.0%} of the queries unknown and one false match "
             f"costing {self.false_match:g} misses{', among proven points' if self.proven_only else ''}"
@@ -76,6 +83,7 @@ class Ladder:
         choice: why these were taken.
         reasons: sentences about rungs that are missing or hardly usable.
         tradeoffs: by endpoint, the rates of every other threshold.
+        notes: what was done to the data of 1:N points, what is assumed, and why the nearest item decides.
     """
 
     points: list[Calibration]
@@ -83,6 +91,7 @@ class Ladder:
     choice: str
     reasons: list[str] = field(default_factory=list)
     tradeoffs: list[Tradeoff] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
 
 def calibrate_ladder(
@@ -115,8 +124,7 @@ def calibrate_ladder(
     wanted = list(targets) if targets is not None else list_rungs(confidence)
     calibrators["verify"].prepare_tail(wanted)
     points: list[Calibration] = []
-    reasons: list[str] = []
-    refused: CalibrationRefused | None = None
+    refusals: list[tuple[Target, StatusChoice, CalibrationRefused]] = []
     stricter: dict[tuple[TargetKind, StatusChoice], Calibration] = {}
     for target in track(wanted, "operating points", len(wanted)):
         calibrator = calibrators[get_endpoint(target)]
@@ -126,19 +134,27 @@ def calibrate_ladder(
             try:
                 found = keep_order(calibrator.calibrate(rung, status), below)
             except CalibrationRefused as refusal:
-                reasons.append(f"{target.kind} {100 * (target.value or 0):g} %, {status}: {refusal}")
-                refused = refusal
+                refusals.append((target, status, refusal))
                 continue
             points.append(found)
             stricter[target.kind, status] = found
     if not points:
-        assert refused is not None
-        raise refused
+        raise refusals[-1][2]
     made = [calibration.point for calibration in points]
     active = {endpoint: choose_point(made, endpoint, costs) for endpoint in calibrators}
-    reasons += list_unusable(made)
+    reasons = describe_refusals(refusals) + list_unusable(made)
     tradeoffs = measure_tradeoffs(calibrators, made, confidence, track)
-    return Ladder(points, active, costs.describe(), reasons, tradeoffs)
+    notes = calibrators["match"].sources.notes
+    return Ladder(points, active, costs.describe(made), reasons, tradeoffs, notes)
+
+
+def describe_refusals(refusals: Sequence[tuple[Target, StatusChoice, CalibrationRefused]]) -> list[str]:
+    """A sentence for each cause, with the rungs that it refuses."""
+    rungs: dict[tuple[StatusChoice, str], list[str]] = {}
+    for target, status, refusal in refusals:
+        name = f"{target.kind} {100 * (target.value or 0):g} %"
+        rungs.setdefault((status, str(refusal)), []).append(name)
+    return [f"{', '.join(names)}, {status}: {cause}" for (status, cause), names in rungs.items()]
 
 
 def keep_order(made: Calibration, stricter: Calibration | None) -> Calibration:
@@ -183,7 +199,7 @@ def list_rungs(confidence: float = 0.95) -> list[Target]:
 def choose_point(points: Sequence[OperatingPoint], endpoint: Endpoint, costs: ExpectedCosts) -> str | None:
     """The id of the point of an endpoint with the least expected cost; of equal ones a proven one.
 
-    Where no point's cost is known (no class has two items) the strictest estimated one is taken.
+    Where no point's cost is known (no class has two items) it is the estimated one nearest to USUAL.
     """
     candidates = [
         point
@@ -194,8 +210,12 @@ def choose_point(points: Sequence[OperatingPoint], endpoint: Endpoint, costs: Ex
         return None
     known = [(cost, point) for point in candidates if (cost := costs.compute(point)) is not None]
     if not known:
-        return candidates[-1].id
+        return min(candidates, key=lambda point: (_measure_from_usual(point), point.status == "proven")).id
     return min(known, key=lambda pair: (pair[0], pair[1].status != "proven"))[1].id
+
+
+def _measure_from_usual(point: OperatingPoint) -> float:
+    return abs(log((point.target.value or 1.0) / USUAL))
 
 
 def find_usable(points: Sequence[OperatingPoint], endpoint: Endpoint) -> OperatingPoint | None:

@@ -71,6 +71,6 @@ def _describe_gallery(points: Sequence[OperatingPoint]) -> str:
         return ""
     rule = points[0].target.aggregate.replace("_", " ")
     return (
-        f" By {rule}, for a gallery of {size.classes:,} classes (holds up to "
+        f" By {rule}, for a gallery of {size.classes:,} class{'es' if size.classes > 1 else ''} (holds up to "
         f"{int(BEYOND_PROOF * size.items):,} items)"
     )

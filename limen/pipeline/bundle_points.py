@@ -15,7 +15,7 @@ from api_schemas.tradeoff import Tradeoff
 from common.console import say, track
 from common.errors import CalibrationRefused, ConfigError
 from decision.class_arrays import ClassArrays
-from decision.describe_point import describe_point
+from decision.describe_point import count_of_thousand, describe_other_classes, describe_point
 from decision.operating_point_files import SavedPoint, read_points_of_model
 from decision.targets import Endpoint, select_active
 from embeddings.embedding_set import EmbeddingSet
@@ -34,6 +34,7 @@ class BundlePoints:
         active: by endpoint, the id of the point that decides; None where there is none.
         choice: why these were taken; None for points that were brought.
         tradeoffs: by endpoint, the rates of every other threshold; none for points that were brought.
+        notes: what was done to the data and what is assumed, in words.
     """
 
     saved: list[SavedPoint]
@@ -41,6 +42,7 @@ class BundlePoints:
     active: Mapping[Endpoint, str | None] = field(default_factory=dict)
     choice: str | None = None
     tradeoffs: list[Tradeoff] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     @property
     def points(self) -> list[OperatingPoint]:
@@ -85,7 +87,10 @@ def make_points(
         return BundlePoints(saved, [], select_active([one.point for one in saved]))
     if targets:
         settings = settings.model_copy(update={"targets": dict(targets)})
-    return calibrate_points(source, gallery, settings, cohort=cohort, unknown=unknown)
+    points = calibrate_points(source, gallery, settings, cohort=cohort, unknown=unknown)
+    if not points.saved:
+        say(f"No operating point: {' '.join(points.reasons)}")
+    return points
 
 
 def calibrate_points(
@@ -123,13 +128,12 @@ def calibrate_points(
         else:
             ladder = calibrate_ladder(sources, **given)
     except CalibrationRefused as refusal:
-        say(f"No operating point: {refusal}")
         return BundlePoints([], [str(refusal)])
     saved = [
         SavedPoint(calibration.point, calibration.cohort, calibration.class_arrays)
         for calibration in ladder.points
     ]
-    points = BundlePoints(saved, ladder.reasons, ladder.active, ladder.choice, ladder.tradeoffs)
+    points = BundlePoints(saved, ladder.reasons, ladder.active, ladder.choice, ladder.tradeoffs, ladder.notes)
     say(describe_points(points))
     return points
 
@@ -150,7 +154,24 @@ def describe_points(points: BundlePoints) -> str:
         if point_id is not None:
             point = by_id[point_id]
             lines.append(f"Active for {endpoint}: {point.name} ({point.status}), {describe_point(point)}.")
+            lines += describe_strangers(point)
+    lines += [f"{note[0].upper()}{note[1:]}." for note in points.notes]
     return "\n".join([*lines, f"Chosen by {points.choice}."])
+
+
+def describe_strangers(point: OperatingPoint) -> list[str]:
+    """Whose rates are shown, where they are of classes unlike those chosen on, of a group, or of real unknown
+    queries."""
+    proof, group = point.proof, point.target.group
+    lines = [sentence for sentence in (describe_other_classes(point),) if sentence is not None]
+    if proof is not None and group is not None and group.mode == "every":
+        lines.append(f"The target is met in every {group.column}; this is {proof.method.partition(';')[0]}.")
+    if proof is not None and proof.unknown is not None and proof.fpir is not None:
+        lines.append(
+            f"That is of the unknown queries given. Of classes like those of the gallery, left out of it in "
+            f"turn, about {count_of_thousand(proof.fpir)} of 1,000 queries are matched."
+        )
+    return lines
 
 
 def _list_targets(settings: CalibrationConfig) -> list[Target] | None:

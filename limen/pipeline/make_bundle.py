@@ -259,7 +259,8 @@ def build_from_source(
 def describe_bundle(manifest: Manifest, out: Path) -> str:
     """A sentence about a bundle that was made, with the next step."""
     counts = manifest.counts
-    made = f"Bundle in {out}: {counts.items} items of {counts.classes} classes. {_describe_recall(manifest)}"
+    classes = f"{counts.classes} class{'es' if counts.classes != 1 else ''}"
+    made = f"Bundle in {out}: {counts.items} items of {classes}. {_describe_recall(manifest)}"
     return f"{made}Next: limen serve {out}"
 
 

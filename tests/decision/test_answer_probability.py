@@ -83,3 +83,23 @@ def test_what_cannot_be_used_is_named() -> None:
     broken = make_calibration().model_copy(update={"weights": {"first.luck": 1.0}})
     with pytest.raises(InputError, match="'luck' is no feature of an answer"):
         AnswerModel.read(broken)
+
+
+def test_no_answer_is_less_sure_because_its_winner_is_clearer() -> None:
+    """Large gaps are those of small galleries in the fit, where they say less: their square turns round."""
+    weights = {
+        "first.constant": 0.7, "first.score": 0.8, "first.gap": 0.45, "first.log_classes": -0.6,
+        "first.gap_squared": -0.025, "first.score_gap": 0.037, "first.gap_log_classes": -0.07,
+        "second.constant": 0.9, "second.score": 0.7, "second.gap": -0.5, "other.constant": -5.0,
+    }  # fmt: skip
+    ranges = {"score": (-20.0, 8.0), "gap": (0.0, 30.0)}
+    model = AnswerModel.read(AnswerProbability(weights=weights, ranges=ranges, unknown_share=0.5))
+    gaps = np.linspace(0.5, 40, 200)
+    for score in (3.0, 6.0, 9.0):
+        found = model.compute(np.full(200, score), score - gaps, 75)
+        assert (np.diff(found.first) >= -1e-3).all()
+        assert found.first[-1] > found.first[10]
+        np.testing.assert_allclose(sum(found), 1.0)
+        for at in (3, 80, 199):
+            alone = model.compute([score], [score - gaps[at]], 75)
+            np.testing.assert_allclose(np.array(alone)[:, 0], np.array(found)[:, at], rtol=1e-12)

@@ -32,6 +32,8 @@ DENSITY = Score(
 
 def test_a_point_has_its_cohort_beside_it(tmp_path: Path) -> None:
     made = point("far", 0.5).with_changes(score=DENSITY)
+    SavedPoint(made, COHORT).save(tmp_path / "new" / "folder" / "far.json")
+    assert read_point(tmp_path / "new" / "folder" / "far.json").point == made
     SavedPoint(made, COHORT).save(tmp_path / "far.json")
     read = read_point(tmp_path / "far.json")
     assert read.point == made

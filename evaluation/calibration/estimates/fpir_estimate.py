@@ -171,10 +171,11 @@ class FpirEstimate:
 def measure_log_variance(trials: Trials, level: float, *, leaves_classes: bool) -> float:
     """Variance of the logarithm of a counted FPIR over newly sampled classes: the jackknife.
 
-    Leaving a class out leaves out its queries and, with ``leaves_classes``, what matched it alone.
+    Leaving a class out leaves out its queries and, with ``leaves_classes``, what matched it alone. Of real
+    unknown queries with few labels nobody knows who belongs together: these are left out one by one.
     """
     groups = np.unique(trials.groups, return_inverse=True)[1]
-    if groups.max() < FEW_GROUPS:
+    if groups.max() < FEW_GROUPS and not leaves_classes:
         groups = np.arange(len(trials))
     n = int(groups.max()) + 1
     matched = accepts(trials.best_other, level)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from api_schemas.operating_point import GallerySize, Probability
+from common.array_types import Texts
 from common.errors import CalibrationRefused, InputError
 from embeddings.embedding_set import EmbeddingSet, join_columns
 from evaluation.pairs.exclusions import ExcludeSame, describe_exclusions
@@ -128,19 +129,25 @@ def _check_sets(sources: CalibrationSources) -> None:
         shared = np.intersect1d(fit.classes, items.classes)
         if len(shared) and name == "proof":
             raise InputError(
-                f"{len(shared)} classes, e.g. '{shared[0]}', are both in the fit and in the proof; a "
-                "threshold is proven on classes it was not chosen on."
+                f"{_name_shared(shared)} both in the fit and in the proof; a threshold is proven on classes "
+                "it was not chosen on."
             )
         if len(shared):
             raise InputError(
-                f"{len(shared)} classes, e.g. '{shared[0]}', are both in the gallery and in the {name}, who "
-                "must be strangers to it; remove them from one of the two."
+                f"{_name_shared(shared)} both in the gallery and in the {name}, who must be strangers to it; "
+                f"remove {'them' if len(shared) > 1 else 'it'} from one of the two."
             )
         if sources.vectors > 1 and name != "proof" and len(items.classes) == 1:
             raise InputError(
                 f"The {name} have one label, which does not say which of them are of one object: queries of "
                 f"{sources.vectors} vectors need labels that do; give these, or leave the {name} out."
             )
+
+
+def _name_shared(labels: Texts) -> str:
+    if len(labels) == 1:
+        return f"The class '{labels[0]}' is"
+    return f"{len(labels)} classes, e.g. '{labels[0]}', are"
 
 
 def _check_size(sources: CalibrationSources) -> None:

@@ -137,6 +137,8 @@ def calibrate(
         if evidence is not None:
             typer.echo(f"{part:<6}{_format_rates(evidence)}")
     say(f"Fit: {point.fit.method}.")
+    if point.proof is not None:
+        say(f"Proof: {point.proof.method}.")
 
 
 def _choose(points: BundlePoints, asked: Status | None) -> str | None:

@@ -143,6 +143,7 @@ def evaluate(
     typer.echo(report.to_json() if json_ else text.rstrip() + "\n", nl=not json_)
     if out and out.suffix == ".json":
         assert made is not None
+        out.parent.mkdir(parents=True, exist_ok=True)
         made.save(out)
         say(f"Wrote the operating point {made.name} ({made.status} by hand) to {out}.")
     elif out:

@@ -7,6 +7,7 @@ import pytest
 
 from api_schemas.operating_point import OperatingPoint, Target
 from common.errors import CalibrationRefused, InputError
+from decision.describe_point import get_shown_rates
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.audit.audit_threshold import audit_threshold
 from evaluation.audit.group_ladder import calibrate_group_ladder
@@ -92,6 +93,12 @@ def test_a_target_in_every_group_mends_it(target: Target) -> None:
     assert "worst group, site = dim" in made.fit.method
     assert made.proof is not None
     assert "of site = dim, the worst of 2 groups" in made.proof.method
+    if target.kind == "fpir":  # what is shown is of the worst group, at this threshold, with its bound
+        shown = get_shown_rates(made)
+        assert shown.false == made.proof.fpir == pytest.approx(rate, abs=0.2 * rate)
+        assert shown.at_most is not None
+        assert shown.false < shown.at_most
+        assert made.fit.fpir < 0.8 * shown.false, "over all items, the bright site's among them"
     assert made.name.endswith("every-site")
 
 

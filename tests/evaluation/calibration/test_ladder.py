@@ -9,11 +9,12 @@ import pytest
 
 from api_schemas.operating_point import OperatingPoint, Target
 from common.errors import CalibrationRefused, InputError
-from decision.describe_point import describe_point, get_shown_rates
+from decision.describe_point import describe_other_classes, describe_point, get_shown_rates
 from decision.scorers import accepts
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration import calibrate as calibrate_module
 from evaluation.calibration.calibrate import Calibrator
+from evaluation.calibration.estimates.fpir_estimate import measure_log_variance
 from evaluation.calibration.ladder import (
     FAR_RUNGS,
     FPIR_RUNGS,
@@ -119,6 +120,37 @@ def test_what_is_shown_is_of_the_point_s_own_threshold(ladder: Ladder) -> None:
             assert "folds" in point.proof.method
 
 
+def test_what_refuses_many_rungs_is_said_once() -> None:
+    ladder = make_ladder(make_clusters(0, 8, 6))
+    said = [reason for reason in ladder.reasons if "too few to prove" in reason]
+    assert len(said) == 1
+    assert said[0].startswith("far 0.01 %, far 0.1 %, far 1 %, fpir 0.1 %, ")
+    assert "fpir 10 %, proven: 8 classes are too few to prove a threshold on" in said[0]
+
+
+@pytest.mark.parametrize("n_classes", [5, 6])
+def test_classes_are_resampled_however_few_they_are(n_classes: int) -> None:
+    """Five classes of sixty items tell less of others than their three hundred queries would."""
+    items = make_clusters(3, n_classes, 60)
+    calibrator = Calibrator.prepare_pairs(CalibrationSources(items), "cosine", "m")
+    pool = calibrator.search.pool
+    level = float(np.sort(pool.best_other)[-30])
+    of_classes = measure_log_variance(pool, level, leaves_classes=True)
+    of_queries = measure_log_variance(
+        replace(pool, of_unknown=np.arange(len(items))), level, leaves_classes=False
+    )
+    assert of_classes > 2 * of_queries
+
+
+def test_where_no_class_has_two_items_the_usual_target_decides() -> None:
+    """Nothing tells what is missed, so that no cost can be least."""
+    ladder = make_ladder(make_clusters(0, 60, 1))
+    points = {point.id: point for point in get_points(ladder)}
+    for endpoint, name in (("match", "fpir-1%-estimated"), ("verify", "far-1%-estimated")):
+        assert points[ladder.active[endpoint]].name == name
+    assert "no class has two items" in ladder.choice
+
+
 def test_a_looser_rung_is_never_stricter_than_the_one_before() -> None:
     ladder = make_ladder(make_clusters(0, 50, 6), targets=[FPIR.model_copy(update={"value": 0.03}), FPIR])
     strict, loose = (c for c in ladder.points if c.point.status == "proven")
@@ -170,6 +202,27 @@ def test_a_point_is_said_in_one_sentence(ladder: Ladder) -> None:
     assert f"of 1,000 queries that are not in the gallery {about} are matched to someone" in sentence
     assert 25 < 1000 * point.fit.fpir <= 30
     assert f"; of 1,000 that are, {1000 * point.fit.fnir:.0f} are missed" in sentence
+
+
+def test_test_classes_that_are_easier_or_harder_are_said_to_be() -> None:
+    aimed = FPIR.model_copy(update={"value": 0.03})
+    ladder = make_ladder(make_clusters(0, 50, 6), proof=make_clusters(1, 50, 6, prefix="x"), targets=[aimed])
+    for point in get_points(ladder):
+        for rates, kind in (
+            ((0.01, 0.005, 0.02), "easier"),
+            ((0.08, 0.05, 0.1), "harder"),
+            ((0.04, 0.02, 0.06), ""),
+        ):
+            fpir, *ends = rates
+            proof = point.proof.model_copy(update={"fpir": fpir, "fpir_ci": (*ends,), "fpir_upper": ends[1]})
+            said = describe_other_classes(point.with_changes(proof=proof))
+            if not kind or (kind == "easier" and point.status == "proven"):
+                assert said is None
+            else:
+                assert f"Chosen for 30 of 1,000; on the classes of the test it is {1000 * fpir:.0f} (" in said
+                assert f"as they are {kind} to tell apart" in said
+    (folds,) = make_ladder(make_clusters(0, 10, 6), targets=[aimed]).points
+    assert describe_other_classes(folds.point) is None
 
 
 def test_trials_and_pairs_are_scored_once_for_all_rungs(monkeypatch: pytest.MonkeyPatch) -> None:
