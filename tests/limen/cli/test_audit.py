@@ -28,12 +28,12 @@ def test_an_audit_is_printed_and_reported_and_made_a_point_that_exports(
     limen: Limen, vectors: Path, tmp_path: Path
 ) -> None:
     asked = ("evaluate", vectors, "--threshold", 0.5, "--distance", "cosine", "--group", "site")
-    outcome = limen(*asked, "--decides", "match", "--out", tmp_path / "points" / "own.json", "--model", "mine")
+    outcome = limen(*asked, "--decides", "match", "--out", tmp_path / "new" / "own.json", "--model", "mine")
     assert outcome.code == 0, outcome.err
     for part in ("cosine distance <= 0.5", "FPIR", "Instead", "site = north", "as the gallery grows"):
         assert part in outcome.out
     assert "chosen by hand" in outcome.err
-    point = read_point(tmp_path / "points" / "own.json").point
+    point = read_point(tmp_path / "new" / "own.json").point
     assert (point.status, point.target.kind, point.threshold) == ("chosen", "fpir", 0.5)
     report = json.loads(limen(*asked, "--json").out)
     assert report["schema_version"] == 2
