@@ -77,6 +77,7 @@ TAGS = [
     {"name": "operate", "description": "Health and metrics."},
 ]
 AUDIT_FILE = "audit.jsonl"
+GC_OBJECTS = 10_000  # new objects after which the youngest are looked at for circles
 WRITE_WAIT = 1.0  # seconds that a write may wait for those before it
 LOOKERS, LOOK_WAIT = 2, 10.0  # threads for what people look at, and the seconds it may wait
 # files of service.routers, in the order of the OpenAPI document; a new endpoint is a file and a name here
@@ -385,6 +386,8 @@ async def _load(state: ServiceState) -> None:
         # what is loaded stays: garbage collection in the middle of a request need not look at it again
         gc.collect()
         gc.freeze()
+        # hits of a batch are thousands of tuples without circles: a look after each 700 takes a twentieth
+        gc.set_threshold(GC_OBJECTS, *gc.get_threshold()[1:])
         settings = state.settings
         address = f"http://{settings.host}:{settings.port}"
         fields = {"address": address, "bundle": str(settings.bundle), "model_hash": model.model_hash}

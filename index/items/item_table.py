@@ -77,7 +77,7 @@ class ItemTable:
         )
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.label_codes)
 
     @cached_property
     def _by_rank(self) -> Int32s:

@@ -80,6 +80,6 @@ def compute_similarities(
     for start in range(0, len(rows), step):
         check_time()
         part = slice(start, start + step)
-        left = queries if len(queries) == 1 else queries[which[part]]
+        left = queries if len(queries) == 1 else queries.take(which[part], axis=0)
         out[part] = compute_pair_similarities(left, vectors.take(rows[part], axis=0))
     return out

@@ -35,7 +35,7 @@ async def read_body(request: Request, check_size: Callable[[int], None] = lambda
     ``check_size`` raises a problem for a body of so many bytes: before any of it is read, where its length is
     announced.
     """
-    check_size(int(request.headers.get("content-length", "0")))
+    check_size(int(get_header(request, b"content-length") or 0))
     parts: list[bytes] = []
     size = 0
     more = True
@@ -50,14 +50,26 @@ async def read_body(request: Request, check_size: Callable[[int], None] = lambda
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def get_header(request: Request, name: bytes) -> str:
+    """The first header of a name in small letters; empty if there is none.
+
+    ``request.headers`` takes two to five times as long, and a search looks at five.
+    """
+    for given, value in request.scope["headers"]:
+        if given == name:
+            text: str = value.decode("latin-1")
+            return text
+    return ""
+
+
 def get_media_type(request: Request) -> str:
     """The media type of the body without its parameters, in lower case."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return get_header(request, b"content-type").partition(";")[0].strip().lower()
 
 
 def accepts_octets(request: Request) -> bool:
     """Whether the client asks for a binary answer."""
-    return OCTETS in request.headers.get("accept", "")
+    return OCTETS in get_header(request, b"accept")
 
 
 def build_body_reader(
@@ -98,14 +110,14 @@ async def read_json(
 
 def _check_plain(request: Request, body: bytes) -> bytes:
     """The body without a byte order mark; raises a problem unless it is UTF-8 that is not compressed."""
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    encoding = get_header(request, b"content-encoding").strip().lower() or "identity"
     if encoding != "identity" or body.startswith(_GZIP):
         raise ServiceProblem(
             UNSUPPORTED_MEDIA_TYPE,
             f"The body is compressed ({'gzip' if encoding == 'identity' else encoding[:40]}): send it as it "
             "is, without Content-Encoding.",
         )
-    charset = _CHARSET.search(request.headers.get("content-type", ""))
+    charset = _CHARSET.search(get_header(request, b"content-type"))
     named = "" if charset is None else charset[1].lower()
     if named not in _UTF8 or body.startswith(_OTHER_MARKS) or 0 in body[:4]:
         raise ServiceProblem(

@@ -251,13 +251,7 @@ class _Scanner:
             found = _NESTED.search(self.body, self.pos, self.pos + AT_ONCE)
             if self._is_pause_due():
                 yield
-            self._values += self.body.count(
-                b",", self.pos, self.pos + AT_ONCE if found is None else found.start()
-            )
-            if self._values > self._max_values:
-                raise build_field_problem(
-                    LIMIT_EXCEEDED, self._path, f"over {self._max_values} values in one place"
-                )
+            self._count_values(self.pos, self.pos + AT_ONCE if found is None else found.start())
             if found is None:
                 self.pos += AT_ONCE
                 if self.pos >= len(self.body):
@@ -270,7 +264,12 @@ class _Scanner:
                 yield from self._skip_string()
                 continue
             brackets += 1
-            depth += 1 if character in b"[{" else -1
+            if character != b"[":
+                depth += 1 if character == b"{" else -1
+            elif self._skip_numbers():
+                brackets += 1
+            else:
+                depth += 1
             if depth == 0:
                 return
             if depth > MAX_DEPTH:
@@ -279,6 +278,26 @@ class _Scanner:
                 raise build_field_problem(
                     LIMIT_EXCEEDED, "(body)", f"one value holds over {MAX_BRACKETS} lists and objects"
                 )
+
+    def _skip_numbers(self) -> bool:
+        """Move over the rest of a list that holds no text, list or object, and ends soon; False for others.
+
+        Looking for single bytes is many times as fast as looking for any bracket.
+        """
+        start, end = self.pos, self.body.find(b"]", self.pos, self.pos + AT_ONCE)
+        if end < 0 or any(self.body.find(other, start, end) >= 0 for other in (b'"', b"[", b"{", b"}")):
+            return False
+        self._count_values(start, end)
+        self.pos = end + 1
+        return True
+
+    def _count_values(self, start: int, end: int) -> None:
+        """Count the values of a part of the body by their commas."""
+        self._values += self.body.count(b",", start, end)
+        if self._values > self._max_values:
+            raise build_field_problem(
+                LIMIT_EXCEEDED, self._path, f"over {self._max_values} values in one place"
+            )
 
     def _skip_string(self) -> Steps:
         start = self.pos + 1

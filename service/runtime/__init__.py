@@ -25,7 +25,7 @@ EncodeBatches          encoder inputs that wait for    a request with inputs whi
 =====================  ==============================  ===============================  =====================
 
 ``ComputePool.check_wait`` and ``EventLoopLimit.check_arrival`` run when the headers of a search or match are
-here, before it is a call of the app (``http/protocol/load_gate.py``), so that refusing it costs little, and what is
-refused there is answered at a bounded rate (``http/protocol/connections.py``); the middleware runs
+here, before it is a call of the app (``http/protocol/load_gate.py``), so that refusing it costs little, and
+what is refused there is answered at a bounded rate (``http/protocol/connections.py``); the middleware runs
 ``check_iteration``, and the first again, before the body is read.
 """
