@@ -36,7 +36,9 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "groco, steepness 10": [{"name": "groco", "steepness": 10.0}],
     "pamc, temperature 0.1": [{"name": "pamc", "temperature": 0.1}],
     "interclr, temperature 0.07": [{"name": "interclr", "start": 50, "temperature": 0.07}],
-    "amcl, beta 0": [{"name": "amcl", "beta": 0.0}],
+    "amcl, all negatives": [{"name": "amcl", "nearest": 1.0}],
+    "amcl, nearest negative": [{"name": "amcl", "nearest": 0.01}],
+    "amcl, 1 head": [{"name": "amcl", "heads": 1}],
 }
 
 

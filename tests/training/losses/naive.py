@@ -687,7 +687,9 @@ def amcl(loss: Any, x: Tensor, y: Tensor) -> Tensor:
             z = F.normalize(project(x), dim=1)
             warm = [(z[i] @ z[p], compute_temperature(z[i], z[p])) for p in positive]
             cold = [(z[i] @ z[n], compute_temperature(z[i], z[n])) for n in negative]
-            cold = sorted(cold, key=lambda pair: -float(pair[0].detach()))[: loss.negatives]
+            cold = sorted(cold, key=lambda pair: -float(pair[0].detach()))[
+                : max(1, int(loss.nearest * len(cold)))
+            ]
             charge = [-s / t + loss.beta * (x.shape[1] / 2 * torch.log(t) + 1 / t) for s, t in warm]
             relief = torch.stack([torch.log(t) + 1 / t for _, t in cold]).sum()
             total = total + _mean(charge, x) + _mean([s / t for s, t in cold], x) - loss.beta * relief

@@ -95,7 +95,7 @@ def test_groco_is_low_where_positives_come_first() -> None:
 
 
 def test_a_temperature_for_each_pair_is_that_of_a_plain_loop() -> None:
-    loss = make("amcl", heads=2, beta=0.3, negatives=3)
+    loss = make("amcl", heads=2, beta=0.3, nearest=0.3)
     items, labels = batch()
     value, gradient = compute_value_and_gradient(loss, items, labels)
     expected = amcl(loss, items, labels)
