@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +29,6 @@ from training.data.kinds import open_kind
 from training.data.row_store import iterate_rows
 
 LOOKED_AT = 64  # items whose size is looked at
-SMALL_SIDE = 160  # of photos that gain nothing by 224 pixels, which take three times as long as 128
 FEW_CLASSES, FEW_FOR_A_PROOF = 5, 20
 ONNX = "onnx:"
 LEARN_HEAD: Mapping[str, Any] = {
@@ -48,7 +46,7 @@ class Recipe:
     Attributes:
         kind: of the data, as ``data.kind`` says it.
         preset: of the preprocessing of an encoder that does not say its own; None for vectors.
-        describe: what some items look like, in words, and the median of their shorter sides.
+        describe: what some items look like, in words.
         data: keys of the data to train a network from nothing on.
         remarks: on such data, for whoever begins.
         training: sections of the configuration besides, where a network is trained from nothing.
@@ -57,7 +55,7 @@ class Recipe:
 
     kind: str
     preset: str | None
-    describe: Callable[[Items], tuple[str, int | None]]
+    describe: Callable[[Items], str]
     data: Mapping[str, Any] = field(default_factory=dict)
     remarks: Sequence[str] = ()
     training: Mapping[str, Any] = field(default_factory=lambda: {"loss": "multi_similarity"})
@@ -66,15 +64,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen of the data: sentences, the median of the pictures' shorter sides, classes, items."""
+    """What was seen of the data: sentences, how many classes, how many items."""
 
     sentences: list[str]
-    side: int | None
     classes: int
     items: int
 
 
-def _describe_photos(items: Items) -> tuple[str, int | None]:
+def _describe_photos(items: Items) -> str:
     sizes, n_broken = [], 0
     for file in items.inputs.tolist():
         try:
@@ -85,15 +82,15 @@ def _describe_photos(items: Items) -> tuple[str, int | None]:
         raise InputError(f"every one of {n_broken} images that were opened is broken.")
     width, height = np.median(np.array(sizes), axis=0).astype(int).tolist()
     broken = f"; {n_broken} of {len(items)} that were opened are broken: see broken below" if n_broken else ""
-    return f"about {width} x {height} pixels (width x height){broken}", min(width, height)
+    return f"about {width} x {height} pixels (width x height){broken}"
 
 
-def _describe_texts(items: Items) -> tuple[str, int | None]:
+def _describe_texts(items: Items) -> str:
     words = [len(str(text).split()) for text in iterate_rows(items.inputs)]
-    return f"about {int(np.median(words))} words each", None
+    return f"about {int(np.median(words))} words each"
 
 
-def _describe_recordings(items: Items) -> tuple[str, int | None]:
+def _describe_recordings(items: Items) -> str:
     seconds, rates, n_broken = [], [], 0
     for file in items.inputs.tolist():
         try:
@@ -108,12 +105,12 @@ def _describe_recordings(items: Items) -> tuple[str, int | None]:
     broken = f"; {n_broken} of {len(items)} that were opened are broken: see broken below" if n_broken else ""
     low, middle, high = np.quantile(seconds, (0.05, 0.5, 0.95))
     lengths = f"about {middle:.1f} s long ({low:.1f} to {high:.1f})"
-    return f"{lengths}, {int(np.median(rates)):,} samples a second{broken}", None
+    return f"{lengths}, {int(np.median(rates)):,} samples a second{broken}"
 
 
-def _describe_vectors(items: Items) -> tuple[str, int | None]:
+def _describe_vectors(items: Items) -> str:
     vectors = np.asarray(items.inputs[np.arange(len(items))])
-    return f"{vectors.shape[1]:,} numbers each", None
+    return f"{vectors.shape[1]:,} numbers each"
 
 
 RECIPES = {
@@ -197,7 +194,7 @@ def _describe_data(items: Items, recipe: Recipe) -> Seen:
     """Sentences about the data: how much there is, what it looks like, what it will carry."""
     _, sizes = np.unique(items.labels, return_counts=True)
     rows = np.unique(np.linspace(0, len(items) - 1, LOOKED_AT).astype(int))
-    look, side = recipe.describe(items.subset(rows))
+    look = recipe.describe(items.subset(rows))
     said = [
         f"{len(items):,} items of {len(sizes):,} classes, {int(sizes.min())} to {int(sizes.max())} of each "
         f"(median {int(np.median(sizes))}), {look}."
@@ -210,7 +207,7 @@ def _describe_data(items: Items, recipe: Recipe) -> Seen:
         said.append(
             f"{int((sizes == 1).sum()):,} classes have one item: they are impostors, never found again."
         )
-    return Seen([*said, *recipe.remarks], side, len(sizes), len(items))
+    return Seen([*said, *recipe.remarks], len(sizes), len(items))
 
 
 def _find_encoder(recipe: Recipe, paths: str | list[str], seen: Seen) -> str | None:
@@ -234,7 +231,7 @@ def _find_encoder(recipe: Recipe, paths: str | list[str], seen: Seen) -> str | N
 
 
 def _write_wrapping(name: str, paths: str | list[str], recipe: Recipe, seen: Seen, encoder: str) -> str:
-    given = _choose_preprocessing(recipe, seen, encoder)
+    given = _choose_preprocessing(recipe, encoder)
     keys: dict[str, Any] = {"path": encoder} | ({} if given is None else {"preprocessing": given})
     lines = [*_comment(seen.sentences), *_entry({"name": name}), ""]
     with TemporaryDirectory() as scratch:
@@ -259,7 +256,7 @@ def _write_wrapping(name: str, paths: str | list[str], recipe: Recipe, seen: See
     return "\n".join(lines) + "\n"
 
 
-def _choose_preprocessing(recipe: Recipe, seen: Seen, encoder: str) -> dict[str, Any] | None:
+def _choose_preprocessing(recipe: Recipe, encoder: str) -> dict[str, Any] | None:
     """Where to begin: None for an encoder that says it itself.
 
     Raises InputError for a text network without exactly one tokenizer beside it.
@@ -276,13 +273,7 @@ def _choose_preprocessing(recipe: Recipe, seen: Seen, encoder: str) -> dict[str,
             )
         preset = "static" if path.suffix == TABLE_SUFFIX else recipe.preset
         return {"preset": preset, "tokenizer": str(tokenizers[0])}
-    keys: dict[str, Any] = {"preset": recipe.preset}
-    if seen.side is not None and seen.side < SMALL_SIDE:
-        smaller = keys | {"size": 128}
-        with suppress(InputError), TemporaryDirectory() as scratch:  # a network of a fixed size says so
-            stage_encoder(EncoderConfig(path=encoder, preprocessing=smaller), Path(scratch))
-            return smaller
-    return keys
+    return {"preset": recipe.preset}
 
 
 def _write_training(name: str, paths: str | list[str], recipe: Recipe, seen: Seen) -> str:
