@@ -306,7 +306,9 @@ def test_when_the_server_goes_away_writes_fail_and_come_back_with_it(
         engine = sa.create_engine(request.getfixturevalue("server"), isolation_level="AUTOCOMMIT")
         with engine.connect() as other:
             other.execute(
-                sa.text("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = :name"),
+                sa.text(
+                    "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = :name"
+                ),
                 {"name": sa.make_url(database).database},
             )
         engine.dispose()
