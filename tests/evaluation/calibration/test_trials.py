@@ -15,9 +15,15 @@ from tests.evaluation.samples import make_clusters, make_ties
 
 
 def score_by_loop(items: EmbeddingSet, rule: str) -> tuple[np.ndarray, np.ndarray]:
-    """float [n, classes] with other classes, and [n] with the own one, the item itself left out."""
+    """float [n, classes] with other classes, and [n] with the own one, the item itself left out.
+
+    A copy of an item is of its class: then the best similarity counts, not the mean.
+    """
+
+    def combine(values: np.ndarray) -> float:
+        return float(np.max(values) if rule == "nearest" or np.max(values) >= 0.999999 else np.mean(values))
+
     similarities = items.vectors.astype(np.float64) @ items.vectors.T.astype(np.float64)
-    combine = np.max if rule == "nearest" else np.mean
     other = np.full((len(items), len(items.classes)), -np.inf)
     own = np.full(len(items), -np.inf)
     for query in range(len(items)):

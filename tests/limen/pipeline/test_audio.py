@@ -151,7 +151,7 @@ def test_recordings_are_looked_at_and_a_configuration_is_written(
     assert "30 items of 10 classes, 3 to 3 of each (median 3), about 1." in outcome.err
     assert "16,000 samples a second" in outcome.err
     assert "Next: limen data check audio.yaml, then limen train audio.yaml" in outcome.err
-    assert "limen init audio DATA --encoder network.onnx" in (tmp_path / "audio.yaml").read_text()
+    assert f"limen init audio {voices} --encoder network.onnx" in (tmp_path / "audio.yaml").read_text()
     write_spectrogram_network(tmp_path / "voice.onnx", ("n", "t", 40), mels=40)
     outcome = limen("init", "audio", voices, "--out", "wrap.yaml")
     assert outcome.code == 0, outcome.err
