@@ -41,8 +41,8 @@ def test_one_leads_until_it_ends_and_the_worst_counts(monkeypatch: pytest.Monkey
 
         engine = sa.create_engine(server.address, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:  # as when its process is killed
-            ended = "SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype = 'advisory' AND granted"
-            connection.execute(sa.text(ended))
+            ended = "SELECT pg_terminate_backend(pid, 60000) FROM pg_locks"
+            connection.execute(sa.text(f"{ended} WHERE locktype = 'advisory' AND granted"))
         engine.dispose()
         one.close()
         assert other.lead() or other.lead()
