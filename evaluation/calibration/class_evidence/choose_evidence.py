@@ -22,7 +22,7 @@ SURELY = 0.95  # quantile over resampled classes at which a form must not be wor
 NOT_WORSE = 1.1  # the ratio of FNIR up to which it is not
 GAIN = 0.95  # the ratio from which on it is worth its class model
 LEAST_CLASSES = 10  # of two items or more
-FEW_CLASSES = 40  # below it weights are fitted at the strict prior alone
+FEW_CLASSES = 80  # below it weights are fitted at the strict prior alone
 
 
 @dataclass(frozen=True, eq=False)

@@ -204,7 +204,7 @@ def test_weights_are_fitted_where_strict_thresholds_lie() -> None:
 
 def test_few_classes_are_weighed_at_the_strict_prior_alone() -> None:
     """At even odds strangers match a loose class far more often, and of few classes one decides."""
-    few, many = (EvidenceFitter(draw_unequal(n, 11, "f", 0.5)) for n in (20, 40))
+    few, many = (EvidenceFitter(draw_unequal(n, 11, "f", 0.5)) for n in (20, 80))
     assert {form.prior for form in list_forms(few)} == {PRIORS[1]}
     assert {form.prior for form in list_forms(many)} == set(PRIORS)
 
