@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -211,19 +212,21 @@ def measure_growth(folder: Path, kind: str, n: int, dim: int) -> int:
         flat = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), dim)
         table = pa.table({"embedding": flat, "label": np.arange(n) // 10})
         pq.write_table(table, file, compression="none", row_group_size=20_000)
-    done = subprocess.run([sys.executable, "-c", GROWTH, str(file), str(out)], capture_output=True, text=True)
+    environment = os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"}  # what others keep back varies
+    command = [sys.executable, "-c", GROWTH, str(file), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert read_manifest(out).counts.items == open_embeddings(file).rows == n
     return int(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("kind", ["npz", "parquet"])
-def test_memory_is_bounded_by_the_index_not_by_the_file(tmp_path: Path, kind: str) -> None:
+# MiB of ids, labels, the table of items and what Arrow holds; the file's own rows would be 147 MiB more
+@pytest.mark.parametrize(("kind", "rest"), [("npz", 165), ("parquet", 240)])
+def test_memory_is_bounded_by_the_index_not_by_the_file(tmp_path: Path, kind: str, rest: int) -> None:
     few, many, dim = 100_000, 400_000, 64
     grown = measure_growth(tmp_path, kind, many, dim) - measure_growth(tmp_path, kind, few, dim)
     index = rows = (many - few) * dim * 4
-    # ids, labels and the table of items take half of the rest; the file's own rows would be 147 MiB more
-    assert grown < index + rows + 200 * 2**20
+    assert grown < index + rows + rest * 2**20
 
 
 def test_what_searches_find_is_said() -> None:
