@@ -26,7 +26,7 @@ from decision.group_points import check_point_of_all, select_point_of_group
 from decision.scorers import CosineScorer, Scorer
 from decision.targets import get_endpoint
 from embeddings.embedding_set import normalise_queries
-from embeddings.similarity import are_copies, compute_pair_similarities
+from embeddings.similarity import compute_pair_similarities, is_copy
 from index.bundle import Bundle, read_bundle
 from index.gallery.data_folder import HASHES_FILE, DataFolder, open_item_store
 from index.gallery.gallery_items import BundleItems, GalleryItems
@@ -403,7 +403,7 @@ def _decide(
                     MatchCandidate(hit.label, hit.id, hit.score, probability)
                     for hit, probability in zip(hits[:n_candidates], probabilities, strict=False)
                 ),
-                reason="copy" if is_match and size == 1 and are_copies(best.similarity) else None,
+                reason="copy" if is_match and size == 1 and is_copy(best.similarity) else None,
             )
         )
     add_span("decide", begun)

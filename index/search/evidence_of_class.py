@@ -122,11 +122,9 @@ class EvidenceOfClass(MatchRule):
             query, near, density = means
             first = np.zeros(1, dtype=np.int64)
             features = scorer.compute_features(query, first, near, prepared, first, density, vectors=v)
-        parts = {
-            name: (float(np.mean(features[name])), float(np.mean(scorer.weigh(name, features[name]))))
-            for name in scorer.features
-        }
-        plain = scorer.intercept + sum(scorer.weigh(name, features[name]) for name in scorer.features)
+        weighed = {name: scorer.weigh(name, features[name]) for name in scorer.features}
+        parts = {name: (float(np.mean(features[name])), float(np.mean(weighed[name]))) for name in weighed}
+        plain = scorer.intercept + sum(weighed.values())
         raised = float(np.mean(scorer.raise_copies(plain, features["best"]) - plain))
         if raised:
             parts["copy"] = (float(np.mean(features["best"])), raised)

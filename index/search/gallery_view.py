@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, repeat
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,9 +37,6 @@ class SearchHit(NamedTuple):
     def metadata(self) -> dict[str, MetadataValue]:
         """The item's further columns, read on demand."""
         return self.items.get_metadata(self.row)
-
-
-_GET_ROW, _GET_ITEMS = map(itemgetter, map(SearchHit._fields.index, ("row", "items")))
 
 
 class RankedItems(NamedTuple):
@@ -312,10 +308,10 @@ class GalleryView:
 
 def read_metadata(hits: Sequence[SearchHit]) -> list[dict[str, MetadataValue]]:
     """The metadata of each hit, read together: a tenth of the time of one hit after the other."""
-    tables: set[ItemTable] = set(map(_GET_ITEMS, hits))
+    tables = {hit.items for hit in hits}
     if len(tables) != 1:
         return [hit.metadata for hit in hits]
-    return tables.pop().take_metadata(np.array(list(map(_GET_ROW, hits))))
+    return tables.pop().take_metadata(np.array([hit.row for hit in hits]))
 
 
 def sort_by_score(hits: Iterable[SearchHit]) -> list[SearchHit]:

@@ -15,7 +15,7 @@ from api_schemas.operating_point import OperatingPoint
 from common.array_types import Float64s, UnitVectors
 from decision.decider import MatchDecision, VerifyDecision
 from embeddings.embedding_set import normalise_queries
-from embeddings.similarity import are_copies
+from embeddings.similarity import is_copy
 from service.monitoring.documents import MOST_KEYS, OTHERS, Document
 from service.monitoring.score_bins import BINS, get_bin_finder
 
@@ -60,7 +60,7 @@ class PairWindow:
             self._point, self.unseen = point, 0
             self._scores.clear()
         step = -(-len(decisions) // OF_REQUEST) or 1
-        scores = [one.score for one in decisions[::step] if not are_copies(one.similarity)]
+        scores = [one.score for one in decisions[::step] if not is_copy(one.similarity)]
         self._scores.extend(scores)
         self.unseen += len(scores)
 
@@ -194,7 +194,7 @@ class Recorder:
         rows = range(n) if n <= OF_REQUEST else range(0, n, -(-n // OF_REQUEST))
         for row in rows:
             decision = decisions[row]
-            if decision.score is None or are_copies(decision.similarity or 0.0):
+            if decision.score is None or is_copy(decision.similarity or 0.0):
                 continue
             self._sampled += 1
             self._outcomes.append((decision.score, decision.decision == "unknown"))

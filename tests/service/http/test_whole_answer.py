@@ -41,7 +41,7 @@ def make_body(body: bytes, more_body: bool = False) -> Message:
 def answer(
     messages: list[Message], *, whole: bool, method: str = "GET", keep_alive: bool = True
 ) -> tuple[Sent, bool, int]:
-    """What is sent, whether the answer is complete, and how often the connection was told so."""
+    """What is sent, whether the answer is complete, and how often the connection noted that."""
     sent, completions = Sent(), []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
