@@ -20,6 +20,7 @@ from embeddings.files import open_embeddings
 from index.bundle import read_bundle, read_manifest
 from index.gallery.gallery import Gallery
 from limen.pipeline.make_bundle import describe_bundle
+from tests.conftest import ROOT
 from tests.limen.conftest import Limen, make_classes
 
 SMALL_SET = make_classes(60, 8)
@@ -184,26 +185,21 @@ def test_of_many_rows_a_sample_is_measured_and_that_is_said(
 
 
 # the peak of getrusage would begin with that of the process which started this one
-GROWTH = """
-import sys
+BUILD = """
+import os, sys
 from pathlib import Path
 from limen.pipeline.make_bundle import build_from_embeddings
-import faiss, pyarrow.parquet, index.bundle, evaluation.evaluate
+from tests.service.processes import measure_peak
 
-def peak():
-    status = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in status if line.startswith("VmHWM")).split()[1])
-
-before = peak()
 build_from_embeddings(
     Path(sys.argv[1]), Path(sys.argv[2]), model="m", sample_items=1_000, overrides=["index.kind=flat"]
 )
-print(peak() - before)
+print(measure_peak(os.getpid()))
 """
 
 
-def measure_growth(folder: Path, kind: str, n: int, dim: int) -> int:
-    """Bytes by which a process grows that builds a bundle of n float64 rows and measures a thousand."""
+def measure_build(folder: Path, kind: str, n: int, dim: int) -> int:
+    """The most bytes of a process that builds a bundle of n float64 rows and measures a thousand."""
     rows = np.random.default_rng(0).normal(size=(n, dim))
     file, out = folder / f"{n}.{kind}", folder / f"bundle-{n}"
     if kind == "npz":
@@ -213,8 +209,8 @@ def measure_growth(folder: Path, kind: str, n: int, dim: int) -> int:
         table = pa.table({"embedding": flat, "label": np.arange(n) // 10})
         pq.write_table(table, file, compression="none", row_group_size=20_000)
     environment = os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"}  # what others keep back varies
-    command = [sys.executable, "-c", GROWTH, str(file), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    command = [sys.executable, "-c", BUILD, str(file), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert read_manifest(out).counts.items == open_embeddings(file).rows == n
     return int(done.stdout.splitlines()[-1])
@@ -224,7 +220,7 @@ def measure_growth(folder: Path, kind: str, n: int, dim: int) -> int:
 @pytest.mark.parametrize(("kind", "rest"), [("npz", 165), ("parquet", 240)])
 def test_memory_is_bounded_by_the_index_not_by_the_file(tmp_path: Path, kind: str, rest: int) -> None:
     few, many, dim = 100_000, 400_000, 64
-    grown = measure_growth(tmp_path, kind, many, dim) - measure_growth(tmp_path, kind, few, dim)
+    grown = measure_build(tmp_path, kind, many, dim) - measure_build(tmp_path, kind, few, dim)
     index = rows = (many - few) * dim * 4
     assert grown < index + rows + rest * 2**20
 
